@@ -1,0 +1,58 @@
+"""jaxmeta: functional metalearning in JAX.
+
+A **bias** (high level) shapes a **learner** (low level); a **task** supplies the learner's data; an **estimator** says
+how the outcome's derivative reaches the bias; a **hierarchy** says which tasks and concepts share which part of it, and
+a **tying** says how the shared part becomes each node's parameters.
+
+A learner has four places, and a budget, that a bias can touch. This is the whole taxonomy of metalearning:
+
+| field     | meaning                     | what acts on it                                                     |
+|-----------|-----------------------------|---------------------------------------------------------------------|
+| `start`   | where low-level learning begins | `initialisation` (MAML, Reptile), `representation` (ProtoNet, R2-D2) |
+| `loss`    | what is measured            | `shared` (ANIL's body, BOIL's head), `context` (CAVIA)              |
+| `penalty` | what is preferred           | `proximal` (iMAML)                                                  |
+| `update`  | how it moves                | `step_sizes` (Meta-SGD), `preconditioner` (Meta-Curvature)          |
+| `steps`   | how long it learns          | evaluation budgets, curricula                                       |
+
+`hyperparameters` sets whatever a learner is made with. An algorithm is a bilevel problem and an estimator
+(`jaxmeta.algorithms`); tasks are mapped in one place (`jaxmeta.parallel`).
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "jaxmeta.base": ("Algorithm", "Bias", "Bilevel", "Estimate", "Estimator", "Examples", "Learner", "Task", "Trajectory",
+                     "query_loss"),
+    "jaxmeta.process": ("adapt", "no_penalty", "outcome", "trajectory"),
+    "jaxmeta.parallel": ("over_tasks", "task_mesh"),
+    "jaxmeta._pytree": ("everything", "excluding", "named"),
+    "jaxmeta.algorithms": ("anil", "boil", "cavia", "fomaml", "maml", "meta_curvature", "meta_sgd", "protonet", "r2d2",
+                           "reptile"),
+    "jaxmeta.bias": ("compose", "context", "fixed", "hyperparameters", "initialisation", "preconditioner", "proximal",
+                     "representation", "shared", "step_sizes"),
+    "jaxmeta.estimator": ("first_order", "unrolled"),
+    "jaxmeta.learner": ("cross_entropy", "gradient", "prototypes", "ridge", "squared_error"),
+    "jaxmeta.tasks": ("episodes", "inductive", "pool", "quadratics", "rotations", "sinusoids", "stream"),
+    "jaxmeta.training": ("fit",),
+}
+_FOLDERS = ("algorithms", "bias", "data", "estimator", "evaluation", "learner", "models", "report", "tasks", "training")
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_HOME) + list(_FOLDERS)
+
+
+def __getattr__(name: str):
+    # Loaded when asked for: the data need no jax, and the command's help comes at once.
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _FOLDERS:
+        return importlib.import_module(f"jaxmeta.{name}")
+    raise AttributeError(f"module 'jaxmeta' has no attribute '{name}'")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,41 @@
+"""Refusals: bad input gets one sentence that says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+
+def whole_number(name: str, value: object, least: int = 0) -> int:
+    """Returns value as an int; refuses anything that is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{name} must be a whole number, got {value!r}; give an int of at least {least}")
+    number = value.__index__()
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def scalar(name: str, value, cure: str = "average it, for example with jnp.mean"):
+    """Returns value; refuses what is not a real scalar (checked on shapes, so it costs nothing under jit)."""
+    shape, dtype = jnp.shape(value), jnp.result_type(value)
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} must be a real scalar, got shape {shape} and dtype {dtype}; {cure}")
+    return value
+
+
+def same_structure(name: str, expected: PyTree, got: PyTree, cure: str) -> None:
+    """Refuses trees that differ in structure, shapes or kinds of leaves, naming the first difference."""
+    want, have = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in
+         jax.tree_util.tree_leaves_with_path(tree)} for tree in (expected, got)
+    )
+    for path in sorted(want.keys() | have.keys()):
+        left, right = (jnp.shape(side[path]) if path in side else "nothing" for side in (want, have))
+        if left != right:
+            where = f" at '{path}'" if path else ""
+            raise ValueError(f"{name}{where} must have shape {left}, got {right}; {cure}")
+    if jax.tree.structure(expected) != jax.tree.structure(got):
+        raise ValueError(
+            f"{name} must have the structure {jax.tree.structure(expected)}, got {jax.tree.structure(got)}; {cure}")

@@ -1,0 +1,57 @@
+"""Leaves by name: which leaves of a tree somebody claims, taking them out and putting them back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+from jaxtyping import PyTree
+
+Where = Callable[[str], bool]
+"""Which leaves are meant: a predicate on a leaf's path, its names joined by '/', as in 'head/kernel'."""
+
+
+def everything(path: str) -> bool:
+    """The `where` that means every leaf."""
+    return True
+
+
+def named(*names: str) -> Where:
+    """The leaves whose path has one of these names in it.
+
+    >>> named("head")("head/kernel"), named("head")("body/kernel")
+    (True, False)
+    """
+    return lambda path: not set(names).isdisjoint(path.split("/"))
+
+
+def excluding(*names: str) -> Where:
+    """The leaves whose path has none of these names in it."""
+    return lambda path: set(names).isdisjoint(path.split("/"))
+
+
+def paths(tree: PyTree) -> list[str]:
+    """The path of every leaf, its names joined by '/'."""
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in
+            jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def take(tree: PyTree, where: Where) -> PyTree:
+    """The tree with None in the place of every leaf that `where` does not mean."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, [leaf if where(path) else None for path, leaf in zip(paths(tree), leaves)])
+
+
+def leave(tree: PyTree, where: Where) -> PyTree:
+    """The tree with None in the place of every leaf that `where` means: what `take` did not take."""
+    return take(tree, lambda path: not where(path))
+
+
+def merge(first: PyTree, second: PyTree) -> PyTree:
+    """Puts together what `take` and `leave` parted: the leaves of first, and those of second where first has None."""
+    return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
+
+
+def nbytes(tree: PyTree) -> int:
+    """Bytes in all leaves; shapes are enough."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

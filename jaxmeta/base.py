@@ -1,0 +1,146 @@
+"""The types: what a task, a learner, a bias, a bilevel problem and an estimator are.
+
+Axis letters: `T` tasks, `K` inner steps, `n` examples. Every role is a NamedTuple of pure functions; configuration is
+closed over, what changes is state, what is only reported is info.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+from jaxtyping import Array, Bool, Key, PyTree
+
+
+class Examples(NamedTuple):
+    """Labelled examples: the usual support and query of supervised tasks.
+
+    Args:
+      x: Inputs, `[n, ...]`.
+      y: Targets, `[n]` integer labels or `[n, ...]` values.
+      reference: None, or `[n]` booleans: the examples that normalisation may look at and that no loss counts
+        (see `jaxmeta.inductive`).
+    """
+
+    x: Array
+    y: Array
+    reference: Bool[Array, " n"] | None = None
+
+
+class Task(NamedTuple):
+    """One point of the task distribution; a sampler is `key -> Task`.
+
+    Args:
+      support: What the low level learns from, any pytree.
+      query: What the high level is judged on, any pytree.
+      node: The task's place in the hierarchy, a scalar integer; 0 where there is none.
+    """
+
+    support: PyTree
+    query: PyTree
+    node: Any = 0
+
+
+class Learner(NamedTuple):
+    """The low level: `phi_0 = start(key, task)`, then `steps` times `phi <- phi + update(d(loss + penalty)/d(phi))`.
+
+    Args:
+      start: `(key, task) -> phi`, where learning begins.
+      loss: `(key, phi, batch) -> (scalar, aux)`, what is measured.
+      penalty: `(phi, phi_0) -> scalar`, what is preferred; added to the loss on the support.
+      update: An `optax.GradientTransformation`, how it moves.
+      steps: How long it learns, a non-negative integer. Zero means no adaptation.
+    """
+
+    start: Callable[[Key[Array, ""], Task], PyTree]
+    loss: Callable[[Key[Array, ""], PyTree, PyTree], tuple[Array, Any]]
+    penalty: Callable[[PyTree, PyTree], Array]
+    update: optax.GradientTransformation
+    steps: int
+
+
+class Bias(NamedTuple):
+    """The high level: a parameterised endomorphism of learners.
+
+    Args:
+      init: `(key, task, learner) -> theta`, a plain pytree.
+      shape: `(theta, task, learner) -> Learner`, the learner as the bias makes it.
+    """
+
+    init: Callable[[Key[Array, ""], Task, Learner], PyTree]
+    shape: Callable[[PyTree, Task, Learner], Learner]
+
+
+class Trajectory(NamedTuple):
+    """What the low level went through in K steps. Parts that nobody reads cost nothing once compiled.
+
+    Args:
+      start: `phi_0`.
+      end: `phi_K`.
+      path: `phi_1 ... phi_K`, stacked on a leading axis `[K, ...]`.
+      losses: `[K]`, the loss on the support before each step, penalty excluded.
+      aux: What the loss returned beside its value, stacked `[K, ...]`.
+    """
+
+    start: PyTree
+    end: PyTree
+    path: PyTree
+    losses: Array
+    aux: Any
+
+
+def query_loss(key, learner: Learner, trajectory: Trajectory, task: Task):
+    """The usual outer objective: the learner's own loss on the query, at the end of learning."""
+    return learner.loss(key, trajectory.end, task.query)
+
+
+class Bilevel(NamedTuple):
+    """A bilevel problem: minimise over theta the mean over tasks of `outer` at the end of the learning it shapes.
+
+    Args:
+      bias: The high level.
+      learner: The low level, before the bias shapes it.
+      outer: `(key, shaped learner, trajectory, task) -> (scalar, aux)`.
+    """
+
+    bias: Bias
+    learner: Learner
+    outer: Callable[[Key[Array, ""], Learner, Trajectory, Task], tuple[Array, Any]] = query_loss
+
+    def init(self, key, task: Task) -> PyTree:
+        """Theta for this problem, from one example task."""
+        return self.bias.init(key, task, self.learner)
+
+
+class Estimate(NamedTuple):
+    """The outer loss and its derivative in theta.
+
+    Args:
+      loss: Mean outer loss over the tasks, a scalar.
+      grad: Like theta.
+      info: Report only. `losses` is `[T]`, the outer loss of each task; `aux` what `outer` returned, stacked `[T, ...]`.
+    """
+
+    loss: Array
+    grad: PyTree
+    info: dict[str, Any]
+
+
+class Estimator(NamedTuple):
+    """How the derivative of the outer loss in theta is obtained. Stateless estimators carry `()`.
+
+    Args:
+      init: `(key, bilevel, theta, tasks) -> state`; tasks have a leading axis `T`.
+      estimate: `(key, bilevel, theta, tasks, state) -> (Estimate, state)`.
+    """
+
+    init: Callable[..., PyTree]
+    estimate: Callable[..., tuple[Estimate, PyTree]]
+
+
+class Algorithm(NamedTuple):
+    """A named method: a bilevel problem and the road by which its derivative returns."""
+
+    bilevel: Bilevel
+    estimator: Estimator

@@ -1,0 +1,38 @@
+"""The space in which the low level learns."""
+
+from __future__ import annotations
+
+from jaxmeta.base import Bias, Examples, Task
+
+
+def representation(model) -> Bias:
+    """The high level owns an encoder f; the low level sees nothing but `f_theta(x)` (ProtoNet, R2-D2).
+
+    `start'(key, (support, query)) = start(key, (f(support), f(query)))`, `loss'(key, phi, batch) = loss(key, phi,
+    f(batch))`. Unlike `shared(body)` it also reaches learners whose start is computed from the data.
+
+    Args:
+      model: An `(init, apply)` pair, the encoder: `[n, ...] -> [n, D]`. Batches must be `Examples`.
+
+    Returns:
+      A `Bias` whose theta is the encoder's parameters.
+
+    Reference: Snell, Swersky and Zemel, Prototypical networks, NeurIPS 2017.
+    """
+
+    def init(key, task, learner):
+        return model.init(key, task.support.x)
+
+    def shape(theta, task, learner):
+        def embed(batch: Examples) -> Examples:
+            return batch._replace(x=model.apply(theta, batch.x, batch.reference))
+
+        def start(key, task: Task):
+            return learner.start(key, task._replace(support=embed(task.support), query=embed(task.query)))
+
+        def loss(key, phi, batch):
+            return learner.loss(key, phi, embed(batch))
+
+        return learner._replace(start=start, loss=loss)
+
+    return Bias(init, shape)

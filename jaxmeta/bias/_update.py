@@ -1,0 +1,140 @@
+"""How the low level moves: learned step sizes and learned preconditioners."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from jaxmeta import _check
+from jaxmeta.base import Bias
+from jaxmeta.bias._link import Link, free
+
+# Granularities: from phi (its shapes) to the shapes of what is learned, a prefix of phi's tree.
+
+
+def scalar(phi: PyTree) -> PyTree:
+    """One number for all of phi."""
+    dtype = jnp.result_type(*jax.tree.leaves(phi))
+    return jax.ShapeDtypeStruct((), dtype)
+
+
+def leaf(phi: PyTree) -> PyTree:
+    """One number a leaf."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), phi)
+
+
+def element(phi: PyTree) -> PyTree:
+    """One number an element."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), phi)
+
+
+def step_sizes(
+    initial: float = 1.0,
+    each: Callable[[PyTree], PyTree] = scalar,
+    steps: int | None = None,
+    link: Link = free,
+) -> Bias:
+    """Learned step sizes: `phi_{k+1} = phi_k + a_k * u_k`, with u_k the learner's own update (Meta-SGD, MAML++).
+
+    Args:
+      initial: What the factors a start from. They multiply the update: 1 leaves the learner as it is.
+      each: `scalar`, `leaf` or `element`: what has a factor of its own.
+      steps: None for the same factors at all steps, or K for K of them, on a leading axis; learning for longer goes on
+        with the last.
+      link: `free` (Meta-SGD lets a factor change sign) or `positive`.
+
+    Returns:
+      A `Bias` whose theta holds the factors through the link: a scalar, or a tree like phi.
+
+    References: Li et al., Meta-SGD, 2017 (`each=element`); Antoniou et al., How to train your MAML, ICLR 2019
+    (`each=leaf, steps=K`).
+    """
+    lead = () if steps is None else (_check.whole_number("steps", steps, least=1),)
+
+    def init(key, task, learner):
+        phi = jax.eval_shape(learner.start, key, task)
+        return jax.tree.map(
+            lambda x: link.inverse(jnp.full((*lead, *x.shape), initial, x.dtype)), each(phi))
+
+    def shape(theta, task, learner):
+        inner = optax.with_extra_args_support(learner.update)
+
+        def update(grads, state, phi=None, **more):
+            step, memory = state
+            updates, memory = inner.update(grads, memory, phi, **more)
+            factors = jax.tree.map(link.forward, theta)
+            if lead:
+                factors = jax.tree.map(lambda x: x[jnp.minimum(step, lead[0] - 1)], factors)
+            updates = jax.tree.map(lambda a, part: jax.tree.map(lambda u: a.astype(u.dtype) * u, part), factors, updates)
+            return updates, (step + 1, memory)
+
+        def start(phi):
+            return jnp.zeros((), int), inner.init(phi)
+
+        return learner._replace(update=optax.GradientTransformationExtraArgs(start, update))
+
+    return Bias(init, shape)
+
+
+class Family(NamedTuple):
+    """A family of linear maps of one leaf's gradient: `init(leaf) -> theta`, the identity, and `apply(theta, grad)`."""
+
+    init: Callable[[Array], PyTree]
+    apply: Callable[[PyTree, Array], Array]
+
+
+diagonal = Family(lambda x: jnp.ones(x.shape, x.dtype), lambda theta, grad: theta * grad)
+"""A factor for each element."""
+
+
+def _kronecker_init(x):
+    return tuple(jnp.eye(size, dtype=x.dtype) for size in _modes(x))
+
+
+def _kronecker_apply(theta, grad):
+    tensor = grad.reshape(_modes(grad))
+    for axis, factor in enumerate(theta):
+        tensor = jnp.moveaxis(jnp.tensordot(factor, tensor, axes=(1, axis)), 0, axis)
+    return tensor.reshape(grad.shape)
+
+
+def _modes(x) -> tuple[int, ...]:
+    """The axes that get a matrix each: a convolution's filter positions are one, then inputs, then outputs."""
+    return x.shape if x.ndim < 3 else (math.prod(x.shape[:-2]), *x.shape[-2:])
+
+
+kronecker = Family(_kronecker_init, _kronecker_apply)
+"""A Kronecker product of one matrix a mode: filter positions, inputs, outputs (Meta-Curvature)."""
+
+
+def preconditioner(family: Family = kronecker) -> Bias:
+    """A learned linear map of the gradient before the learner's own update: `u_k = update(P_theta g_k)`.
+
+    Args:
+      family: `kronecker`, with `P g = g x_1 M_positions x_2 M_inputs x_3 M_outputs` for each leaf, or `diagonal`.
+
+    Returns:
+      A `Bias` whose theta is, for each leaf of phi, the family's parameters; the identity at first.
+
+    Reference: Park and Oliva, Meta-Curvature, NeurIPS 2019.
+    """
+
+    def init(key, task, learner):
+        return jax.tree.map(family.init, jax.eval_shape(learner.start, key, task))
+
+    def shape(theta, task, learner):
+        inner = optax.with_extra_args_support(learner.update)
+
+        def update(grads, state, phi=None, **more):
+            grads = jax.tree.map(lambda g, part: family.apply(part, g), grads, theta)
+            return inner.update(grads, state, phi, **more)
+
+        return learner._replace(update=optax.GradientTransformationExtraArgs(inner.init, update))
+
+    return Bias(init, shape)

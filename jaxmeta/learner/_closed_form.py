@@ -1,0 +1,92 @@
+"""Heads solved in closed form: learning is over where it starts, so that `steps = 0`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jaxmeta import _check
+from jaxmeta.base import Examples, Learner
+from jaxmeta.learner._criteria import cross_entropy
+from jaxmeta.process import no_penalty
+
+
+def prototypes(ways: int) -> Learner:
+    """The class means of the support: `c_w = mean x_w`, logits `-|x - c_w|^2`.
+
+    Args:
+      ways: Number of classes in a task.
+
+    Returns:
+      A `Learner` whose phi is `[ways, D]`, for `Examples` with x `[n, D]` (see `jaxmeta.representation`).
+
+    Reference: Snell, Swersky and Zemel, Prototypical networks, NeurIPS 2017.
+    """
+    _check.whole_number("ways", ways, least=1)
+
+    def solve(support: Examples) -> Float[Array, "ways D"]:
+        x = _rows(support.x)
+        members = jax.nn.one_hot(support.y, ways, dtype=x.dtype)
+        return members.T @ x / members.sum(0)[:, None]
+
+    def logits(phi, x):
+        # |x|^2 is the same for all classes, so the softmax does not need it.
+        return 2 * x @ phi.T - (phi**2).sum(-1)[None, :]
+
+    return _solved(solve, logits)
+
+
+def ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
+    """Ridge regression onto one-hot labels: `W = argmin |x W - Y|^2 + l |W|^2`, logits `a x W + b`.
+
+    Solved over examples, `W = x'(x x' + l I)^-1 Y`, or over dimensions, whichever are fewer.
+
+    Args:
+      ways: Number of classes in a task.
+      log_strength: Logarithm of l.
+      log_scale: Logarithm of a.
+      offset: b. Learn all three across tasks with `hyperparameters`.
+
+    Returns:
+      A `Learner` whose phi is `[D, ways]`, for `Examples` with x `[n, D]`.
+
+    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2), ICLR 2019.
+    """
+    _check.whole_number("ways", ways, least=1)
+
+    def solve(support: Examples) -> Float[Array, "D ways"]:
+        x = _rows(support.x)
+        targets = jax.nn.one_hot(support.y, ways, dtype=x.dtype)
+        strength = jnp.exp(jnp.asarray(log_strength, x.dtype))
+        n, dimensions = x.shape
+        if n <= dimensions:
+            return x.T @ _solve(x @ x.T, strength, targets)
+        return _solve(x.T @ x, strength, x.T @ targets)
+
+    def logits(phi, x):
+        return jnp.exp(jnp.asarray(log_scale, x.dtype)) * (x @ phi) + jnp.asarray(offset, x.dtype)
+
+    return _solved(solve, logits)
+
+
+def _solve(gram, strength, right):
+    return jax.scipy.linalg.solve(gram + strength * jnp.eye(gram.shape[0], dtype=gram.dtype), right, assume_a="pos")
+
+
+def _solved(solve, logits) -> Learner:
+    def start(key, task):
+        return solve(task.support)
+
+    def loss(key, phi, batch):
+        return cross_entropy(logits(phi, _rows(batch.x)), batch)
+
+    return Learner(start, loss, no_penalty, optax.identity(), steps=0)
+
+
+def _rows(x):
+    if x.ndim != 2:
+        raise ValueError(f"a head solved in closed form needs inputs [n, D], got shape {x.shape}; put an encoder before "
+                         "it with representation(model)")
+    return x

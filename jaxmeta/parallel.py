@@ -1,0 +1,104 @@
+"""The one place where tasks are mapped: chunks of them vmapped, the chunks scanned, the whole sharded over devices.
+
+On a CPU a chunk that fits the cache is several times as fast as all tasks at once, whose temporaries stream through
+memory; on an accelerator all at once is the rule (`benchmarks/README.md`). It is a wrapper: the results are those of a
+loop over the tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import PyTree
+
+from jaxmeta import _check
+from jaxmeta._pytree import nbytes
+
+Mapper = Callable[..., tuple[PyTree, PyTree]]
+"""`(function, theta, batched) -> (mean, each)`, where `function(theta, one) -> (to be averaged, to be kept)`."""
+
+_CACHE = 2**19  # bytes of parameters and data whose learning stays in a core's own cache, activations included
+
+
+def task_mesh(devices=None) -> Mesh:
+    """A mesh over devices (default: all there are) with the one axis 'tasks'.
+
+    A CPU counts as one device unless `jax.config.update("jax_num_cpu_devices", n)` came before its first use.
+    """
+    return Mesh(np.asarray(jax.devices() if devices is None else devices), ("tasks",))
+
+
+def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
+    """Makes the mapper that estimators and evaluation take.
+
+    Args:
+      chunk: How many tasks are vmapped at a time; the largest divisor of the tasks on a device up to it is taken.
+        Default: all of them on an accelerator; on a CPU as many as leave parameters and data in half a MiB.
+      mesh: Devices to share the tasks out over, from `task_mesh`; None for the default device alone.
+
+    Returns:
+      A `Mapper`. It refuses, by ValueError, a number of tasks that the devices of the mesh do not divide.
+    """
+    if chunk is not None:
+        _check.whole_number("chunk", chunk, least=1)
+
+    def mapper(function, theta, batched):
+        tasks = jax.tree.leaves(batched)[0].shape[0]
+        if mesh is None or mesh.size == 1:
+            total, each = _scan_chunks(function, theta, batched, chunk)
+        else:
+            if tasks % mesh.size:
+                raise ValueError(
+                    f"the number of tasks must be a multiple of the {mesh.size} devices of the mesh, got {tasks}; "
+                    f"take {tasks + -tasks % mesh.size} tasks, or a mesh of {math.gcd(tasks, mesh.size)} devices")
+
+            def shard(theta, batched):
+                total, each = _scan_chunks(function, theta, batched, chunk)
+                return jax.lax.psum(total, "tasks"), each
+
+            one, split = PartitionSpec(), PartitionSpec("tasks")
+            total, each = jax.shard_map(
+                shard, mesh=mesh, in_specs=(one, split), out_specs=(one, split), check_vma=False)(theta, batched)
+        return jax.tree.map(lambda leaf: leaf / tasks, total), each
+
+    return mapper
+
+
+def _scan_chunks(function, theta, batched, chunk):
+    tasks = jax.tree.leaves(batched)[0].shape[0]
+    size = _divisor(tasks, chunk or _default_chunk(theta, batched, tasks))
+
+    def one_chunk(part):
+        if size == 1:  # no task axis at all: vmap over one task would turn every product into a batched one
+            total, each = function(theta, jax.tree.map(lambda leaf: leaf[0], part))
+            return total, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], each)
+        total, each = jax.vmap(function, (None, 0))(theta, part)
+        return jax.tree.map(lambda leaf: leaf.sum(0), total), each
+
+    if size == tasks:
+        return one_chunk(batched)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(tasks // size, size, *leaf.shape[1:]), batched)
+
+    def step(total, part):
+        more, each = one_chunk(part)
+        return jax.tree.map(jnp.add, total, more), each
+
+    shapes, _ = jax.eval_shape(one_chunk, jax.tree.map(lambda leaf: leaf[0], parts))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, each = jax.lax.scan(step, zero, parts)
+    return total, jax.tree.map(lambda leaf: leaf.reshape(tasks, *leaf.shape[2:]), each)
+
+
+def _default_chunk(theta, batched, tasks: int) -> int:
+    if jax.default_backend() != "cpu":
+        return tasks
+    return max(1, _CACHE // max(1, nbytes(theta) + nbytes(batched) // tasks))
+
+
+def _divisor(number: int, most: int) -> int:
+    return next(size for size in range(min(number, most), 0, -1) if number % size == 0)

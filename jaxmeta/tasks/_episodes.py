@@ -1,0 +1,225 @@
+"""N-way K-shot episodes, drawn on the device inside the jitted step.
+
+Axis letters: `n` examples, `G` groups (alphabets, persons), `C` classes, `M` examples of the largest class in a group,
+`W` ways, `S` shots, `Q` queries a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from jaxmeta import _check
+from jaxmeta.base import Examples, Task
+
+
+class Table(NamedTuple):
+    """Which examples each class of each group has.
+
+    Args:
+      members: `[G, C, M]`, positions of the examples; what lies beyond the counts is not used.
+      counts: `[G, C]`.
+    """
+
+    members: Int[Array, "G C M"]
+    counts: Int[Array, "G C"]
+
+
+class Pool(NamedTuple):
+    """Examples on the device, to draw episodes from: what one split holds and nothing else.
+
+    Args:
+      inputs: `[n, ...]`; uint8 inputs are bytes from 0 to 255, which episodes turn into floats from 0 to 1.
+      table: Where each class's examples are.
+    """
+
+    inputs: Array
+    table: Table
+
+
+class Variants(NamedTuple):
+    """Transformations that make new classes of a class: `apply(inputs, i)` is variant i of `count`; 0 is the original."""
+
+    count: int
+    apply: Callable[[Array, Array], Array]
+
+
+def _rotate(images, quarters):
+    turned = jnp.stack([jnp.rot90(images, turn, axes=(-3, -2)) for turn in range(4)])
+    return turned[quarters]
+
+
+original = Variants(1, lambda inputs, index: inputs)
+"""Every class as it is."""
+
+rotations = Variants(4, _rotate)
+"""Images `[..., h, h, c]` turned by 0, 90, 180 and 270 degrees are four classes (Santoro et al., ICML 2016)."""
+
+
+def index(labels, groups=None) -> Table:
+    """The table of examples by group and class.
+
+    Args:
+      labels: `[n]` integers, the classes.
+      groups: `[n]` integers, whose episodes are kept apart (all from one person, or one alphabet); None for one group.
+
+    Raises:
+      ValueError: If labels or groups are not n non-negative integers.
+    """
+    labels = _whole("labels", labels)
+    groups = np.zeros_like(labels) if groups is None else _whole("groups", groups)
+    if labels.shape != groups.shape or labels.size == 0:
+        raise ValueError(f"labels and groups must have one entry an example and at least one example, got shapes "
+                         f"{labels.shape} and {groups.shape}")
+    shape = (groups.max() + 1, labels.max() + 1)
+    counts = np.zeros(shape, np.int32)
+    np.add.at(counts, (groups, labels), 1)
+    members = np.zeros((*shape, counts.max()), np.int32)
+    order = np.lexsort((labels, groups))
+    cells = groups[order] * shape[1] + labels[order]
+    starts = np.searchsorted(cells, cells)
+    members.reshape(-1, counts.max())[cells, np.arange(cells.size) - starts] = order
+    return Table(jnp.asarray(members), jnp.asarray(counts))
+
+
+def pool(inputs, labels, groups=None) -> Pool:
+    """Puts examples on the device, to draw episodes from.
+
+    Args:
+      inputs: `[n, ...]`, bytes or finite floats.
+      labels: `[n]` integers, the classes.
+      groups: `[n]` integers; with groups an episode draws its classes from one group, whose number is the task's node.
+
+    Raises:
+      ValueError: If the inputs hold NaN or infinity, labels are not integers, or the lengths differ.
+    """
+    inputs = np.asarray(inputs)
+    table = index(labels, groups)
+    if len(inputs) != len(labels):
+        raise ValueError(f"inputs and labels must have one entry an example, got {len(inputs)} and {len(labels)}")
+    if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
+        bad = int(np.argwhere(~np.isfinite(inputs.reshape(len(inputs), -1)).all(1))[0, 0])
+        raise ValueError(f"inputs must be finite, got NaN or infinity in example {bad}; repair or drop such examples")
+    return Pool(jnp.asarray(inputs), table)
+
+
+def episodes(pool: Pool, ways: int, shots: int, queries: int, variants: Variants = original):
+    """The sampler of N-way K-shot episodes: classes without replacement, support and query disjoint.
+
+    A group is drawn uniformly from those with enough classes, then `ways` of its classes that have enough examples, then
+    `shots + queries` examples of each. Labels are 0 to ways - 1 in the order drawn.
+
+    Args:
+      pool: One split's examples.
+      ways: W, classes in an episode.
+      shots: S, support examples a class.
+      queries: Q, query examples a class.
+      variants: What makes several classes of one, such as `rotations`. Variants of one class may meet in an episode.
+
+    Returns:
+      `key -> Task` with x `[W * S, ...]` and `[W * Q, ...]`, class by class; a pytree, so that jitted functions take the
+      examples as an argument and not as a constant.
+
+    Raises:
+      ValueError: If no group has `ways` classes with `shots + queries` examples.
+
+    References: Vinyals et al., Matching networks, NeurIPS 2016.
+    """
+    draw = drawer(pool.table, ways, shots, queries, variants)
+
+    def sample(pool: Pool, draw, key):
+        drawn = draw(key)
+        return task_of(pool.inputs[drawn.members], drawn, shots, variants)
+
+    return jax.tree_util.Partial(sample, pool, draw)
+
+
+class Drawn(NamedTuple):
+    """What an episode consists of: `members` `[W, S + Q]` positions, `variants` `[W]`, `group` a scalar."""
+
+    members: Int[Array, "W n"]
+    variants: Int[Array, " W"]
+    group: Int[Array, ""]
+
+
+def drawer(table: Table, ways: int, shots: int, queries: int, variants: Variants = original):
+    """`key -> Drawn`: which examples an episode has, for `episodes` and `stream` alike."""
+    for name, value in {"ways": ways, "shots": shots, "queries": queries}.items():
+        _check.whole_number(name, value, least=1)
+    each = shots + queries
+    counts = np.asarray(table.counts)
+    enough = counts >= each
+    classes = int(enough.sum(1).max()) * variants.count
+    if classes < ways:
+        have = f"the largest group has {classes}" if len(counts) > 1 else f"there are {classes}"
+        most = int(np.sort(counts, axis=1)[:, ::-1][:, : -(-ways // variants.count)].min(1).max()) \
+            if counts.shape[1] * variants.count >= ways else 0
+        cure = f"take at most {classes} ways" if classes else ""
+        cure += f"{' or ' if cure and most > 1 else ''}" + (f"at most {most} shots and queries together" if most > 1 else "")
+        raise ValueError(f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes with at least {each} "
+                         f"examples each, {have}; {cure or 'give more data'}")
+    eligible = jnp.asarray(enough & (enough.sum(1, keepdims=True) * variants.count >= ways))
+
+    def draw(table, eligible, key):
+        key_group, key_class, key_member = jax.random.split(key, 3)
+        group = _without_replacement(key_group, eligible.any(1), 1)[0]
+        chosen = _without_replacement(key_class, jnp.repeat(eligible[group], variants.count), ways)
+        classes = chosen // variants.count
+        held = jnp.arange(table.members.shape[2])[None, :] < table.counts[group, classes][:, None]
+        places = _without_replacement(key_member, held, each)
+        members = jnp.take_along_axis(table.members[group, classes], places, axis=1)
+        return Drawn(members, chosen % variants.count, group)
+
+    return jax.tree_util.Partial(draw, table, eligible)
+
+
+def _without_replacement(key, available: Bool[Array, "*rows n"], count: int) -> Int[Array, "*rows count"]:
+    scores = jnp.where(available, jax.random.uniform(key, available.shape, jnp.float32), -1.0)
+    return jax.lax.top_k(scores, count)[1]
+
+
+def task_of(inputs, drawn: Drawn, shots: int, variants: Variants) -> Task:
+    """The task of inputs `[W, S + Q, ...]`, as they lie in the pool."""
+    inputs = jax.vmap(variants.apply)(inputs, drawn.variants)
+    if inputs.dtype == jnp.uint8:
+        inputs = inputs.astype(jnp.float32) / 255
+
+    def part(x):
+        labels = jnp.repeat(jnp.arange(x.shape[0]), x.shape[1])
+        return Examples(x.reshape(-1, *x.shape[2:]), labels)
+
+    return Task(part(inputs[:, :shots]), part(inputs[:, shots:]), drawn.group)
+
+
+def inductive(outer):
+    """An outer objective that judges each query example alone: normalisation sees the support and nothing else.
+
+    Support and query go through the model as one batch in which the support is marked as the reference: its statistics
+    normalise the whole batch, and only the query is counted. Without it the query's own statistics are used
+    (transductive), as most published MAML numbers do.
+
+    Args:
+      outer: `(key, learner, trajectory, task) -> (value, aux)`, such as `jaxmeta.query_loss`.
+
+    Reference: Bronskill et al., TaskNorm, ICML 2020.
+    """
+
+    def judged(key, learner, trajectory, task: Task):
+        counts = len(task.support.y), len(task.query.y)
+        x, y = (jnp.concatenate(pair) for pair in zip(task.support[:2], task.query[:2]))
+        return outer(key, learner, trajectory, task._replace(query=Examples(x, y, jnp.arange(sum(counts)) < counts[0])))
+
+    return judged
+
+
+def _whole(name: str, values) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or (values.size and values.min() < 0):
+        raise ValueError(f"{name} must be a vector of integers from 0 up, got shape {values.shape} and dtype "
+                         f"{values.dtype}; number the classes, for example with np.unique(..., return_inverse=True)[1]")
+    return values.astype(np.int64)
