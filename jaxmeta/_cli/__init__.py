@@ -1,0 +1,1 @@
+"""The commands of `jaxmeta.cli`, one module each."""

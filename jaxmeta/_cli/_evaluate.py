@@ -1,0 +1,97 @@
+"""`jaxmeta evaluate` and `jaxmeta algorithms`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxmeta._cli._console import refusing, say, show_json, start_jax, table
+from jaxmeta._cli._train import saved_configuration
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder that was the --out of jaxmeta train.", show_default=False)],
+    data: Annotated[str | None, typer.Option(help="Another set of inputs of the same shape.", show_default="the run's")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    ways: Annotated[int | None, typer.Option(
+        min=2, help="Classes in an episode. With more than in training the new outputs of the head start as the mean of "
+        "the learned ones; protonet and r2d2 need none.", show_default="the run's")] = None,
+    shots: Annotated[int | None, typer.Option(
+        min=1, help="Examples of each class to learn from.", show_default="the run's")] = None,
+    queries: Annotated[int | None, typer.Option(
+        min=1, help="Examples of each class to be judged on.", show_default="the run's")] = None,
+    inner_steps: Annotated[int | None, typer.Option(
+        min=0, help="Steps within an episode.", show_default="the run's")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="Of the episodes.")] = 1,
+    compilation_cache: Annotated[bool, typer.Option(help="Keep compiled programs for the next time.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON on standard output.")] = False,
+) -> None:
+    """Test a trained run on other episodes: more ways, more shots, more steps, other data.
+
+    Examples:
+
+        jaxmeta evaluate runs/a
+
+        jaxmeta evaluate runs/a --ways 20 --shots 5 --episodes 600
+
+        jaxmeta evaluate runs/a --data digits --ways 3 --json
+    """
+    import jax
+
+    from jaxmeta import data as sets, evaluation, experiment, training
+
+    with refusing():
+        trained = saved_configuration(run)
+        wanted = {"data": data, "evaluation_ways": ways, "evaluation_shots": shots, "queries": queries,
+                  "evaluation_steps": inner_steps}
+        configuration = dataclasses.replace(trained, **{name: value for name, value in wanted.items() if value is not None})
+        start_jax(compilation_cache)
+        dataset = sets.load(configuration.data)
+        configuration = experiment.complete(configuration, dataset)
+        bilevel, sample = experiment.evaluation(configuration, dataset, split)
+        task = experiment.shapes(configuration, configuration.ways)
+        like = jax.eval_shape(experiment.trained(configuration).bilevel.init, jax.random.key(0), task)
+        theta = experiment.at_evaluation(configuration, training.restore_theta(run, like), bilevel)
+    resized = [now.shape for was, now in zip(jax.tree.leaves(like), jax.tree.leaves(theta)) if was.shape != now.shape]
+    head = ("as trained" if not resized else
+            f"{'extended' if configuration.evaluation_ways > configuration.ways else 'cut'} "
+            f"from {configuration.ways} to {configuration.evaluation_ways} outputs")
+    if resized:
+        say(f"jaxmeta: head {head}")
+    measured = evaluation.evaluate(
+        jax.random.key(seed), bilevel, theta, sample, episodes, experiment.mapper()).summary
+    results = {name: {"mean": each.mean, "half": each.half} for name, each in measured.items()}
+    if as_json:
+        show_json({
+            "run": str(run), "data": configuration.data, "split": split, "ways": configuration.evaluation_ways,
+            "shots": configuration.evaluation_shots, "queries": configuration.queries,
+            "inner_steps": configuration.evaluation_steps, "episodes": episodes, "seed": seed, "head": head, **results})
+        return
+    table(f"{run}: {configuration.algorithm} on '{dataset.name}', split {split}, {configuration.evaluation_ways}-way "
+          f"{configuration.evaluation_shots}-shot, {episodes} episodes", ["", "mean ± 95 % interval"],
+          [["accuracy (%)", _interval(results["accuracy"], 100)], ["loss (nats)", _interval(results["loss"], 1)]])
+
+
+def algorithms(
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON on standard output.")] = False,
+) -> None:
+    """List the methods: what each learns, how the outer loss's derivative returns, the defaults, the paper."""
+    from jaxmeta.experiment import METHODS
+
+    if as_json:
+        show_json({name: {field: value for field, value in method._asdict().items() if not callable(value)}
+                   for name, method in METHODS.items()})
+        return
+    table("Methods of --algorithm (inner rate on images, on windows; steps in training, in evaluation; episodes a "
+          "meta-batch)", ["name", "what is learned", "how the derivative returns", "rate", "steps", "tasks", "paper"],
+          [[name, method.learned, method.derivative, "{:g}, {:g}".format(*method.inner_rate),
+            f"{method.inner_steps}, {method.evaluation_steps}", str(method.tasks), method.paper]
+           for name, method in METHODS.items()])
+
+
+def _interval(measured: dict[str, float], unit: float) -> str:
+    return f"{unit * measured['mean']:.4g} ± {unit * measured['half']:.2g}"

@@ -1,0 +1,12 @@
+"""Data: from bytes to arrays, without jax.
+
+`catalogue()` lists the sets, `load(name)` gives one as a `Dataset` of numpy arrays with classes, groups and a split by
+class or by person, and `prepare(name)` builds it into the cache ahead of time. `glyphs`, `digits` and `watch` need
+neither network nor files.
+"""
+
+from ._cache import cache_folder
+from ._catalogue import Entry, catalogue, load, prepare
+from ._dataset import Dataset, seeded_split
+
+__all__ = ["Dataset", "Entry", "cache_folder", "catalogue", "load", "prepare", "seeded_split"]

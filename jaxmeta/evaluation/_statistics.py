@@ -1,0 +1,71 @@
+"""Means over episodes, and how far they can be trusted."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmeta import _check
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval, `mean - half` to `mean + half`.
+
+    Args:
+      mean: The mean, in the values' unit.
+      half: Half the interval's width; infinity for a single value.
+      count: n, how many values there were.
+    """
+
+    mean: float
+    half: float
+    count: int
+
+
+def interval(values) -> Interval:
+    """The mean of independent values and its 95 % interval by normal theory: `mean +- 1.96 sd / sqrt(n)`.
+
+    `sd` has n - 1 in its denominator. This is the interval that few-shot learning reports over 600 episodes; for a
+    handful of values it is too narrow.
+
+    Args:
+      values: `[n]`, one for each episode, n at least 1.
+
+    Raises:
+      ValueError: If values are not `[n]` with n at least 1.
+
+    >>> mean, half, count = interval([0.0, 1.0, 0.0, 1.0])
+    >>> mean, round(half, 4), count
+    (0.5, 0.5658, 4)
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"values must be one number an episode and at least one, got shape {values.shape}; give [n]")
+    with np.errstate(invalid="ignore"):  # Infinite losses give a mean that says so, not a warning.
+        half = 1.96 * values.std(ddof=1) / math.sqrt(values.size) if values.size > 1 else math.inf
+        return Interval(float(values.mean()), float(half), values.size)
+
+
+def paired_difference(first, second) -> Interval:
+    """The mean of `first - second`, episode by episode, and its 95 % interval.
+
+    Two methods measured on the same episodes share what makes an episode easy; their difference is known far better
+    than either. Zero outside the interval means that they differ.
+
+    Args:
+      first, second: `[n]` each, values of the same episodes in the same order.
+
+    Raises:
+      ValueError: If the two differ in shape.
+
+    >>> paired_difference([0.9, 0.5, 0.7], [0.8, 0.4, 0.6]).half < 1e-12
+    True
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values must be of the same episodes, got shapes {first.shape} and {second.shape}; "
+                         "evaluate both with the same key and the same number of episodes")
+    _check.whole_number("the number of episodes", first.size, least=1)
+    return interval(first - second)

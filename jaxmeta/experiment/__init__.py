@@ -1,0 +1,19 @@
+"""From one flat configuration to everything that a run needs: the one place that train, evaluate and benchmarks share.
+
+`complete` fills a `Configuration`'s open ends, `build` makes the `Experiment` that `jaxmeta.fit` takes, `judge` measures
+what came of it against learning without meta-learning.
+"""
+
+from jaxmeta.experiment._baseline import from_scratch, raw_means
+from jaxmeta.experiment._build import Evaluation, Experiment, build, evaluation, mapper, shapes, trained
+from jaxmeta.experiment._configuration import Configuration, complete
+from jaxmeta.experiment._heads import at_other_ways
+from jaxmeta.experiment._judge import at_evaluation, judge, play
+from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Method
+from jaxmeta.experiment._predict import predictions
+
+__all__ = [
+    "METHODS", "MODELS", "NORMS", "Configuration", "Evaluation", "Experiment", "Method", "at_evaluation", "at_other_ways",
+    "build", "complete", "evaluation", "from_scratch", "judge", "mapper", "play", "predictions", "raw_means", "shapes",
+    "trained",
+]

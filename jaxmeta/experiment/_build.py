@@ -1,0 +1,124 @@
+"""The experiment that a configuration describes: algorithm, samplers, outer optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmeta.base import Algorithm, Bilevel, Examples, Task, query_loss
+from jaxmeta.data import Dataset
+from jaxmeta.experiment._configuration import Configuration
+from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Level
+from jaxmeta.parallel import Mapper, over_tasks, task_mesh
+from jaxmeta.tasks import episodes, inductive, pool, rotations
+
+
+class Evaluation(NamedTuple):
+    """How a theta is judged: the bilevel problem with evaluation's ways and steps, and the sampler of its episodes."""
+
+    bilevel: Bilevel
+    sample: Callable
+
+
+class Experiment(NamedTuple):
+    """All that `jaxmeta.fit` and `jaxmeta.evaluation` take.
+
+    Args:
+      algorithm: What is trained.
+      optimiser: The outer optimiser.
+      sample: The sampler of training episodes.
+      validation: The sampler of episodes that `fit` validates on: held-out classes or persons, training's ways and steps,
+        evaluation's shots.
+      familiar: How it is judged on what it was trained on; what has no training is tuned here.
+      test: How it is judged at the end, on other classes or persons still.
+    """
+
+    algorithm: Algorithm
+    optimiser: optax.GradientTransformation
+    sample: Callable
+    validation: Callable
+    familiar: Evaluation
+    test: Evaluation
+
+
+def build(configuration: Configuration, dataset: Dataset, over: Mapper | None = None) -> Experiment:
+    """The experiment of a complete configuration.
+
+    Args:
+      configuration: From `complete`.
+      dataset: The whole set, with its splits.
+      over: How tasks are mapped in training, from `mapper`.
+
+    Raises:
+      ValueError: If a split has too few classes for the ways, or too few examples for shots and queries.
+    """
+    ways = configuration.ways
+    variants = {"variants": rotations} if configuration.rotations else {}
+    return Experiment(
+        trained(configuration, over),
+        METHODS[configuration.algorithm].optimiser(configuration.outer_rate),
+        sampler(configuration, dataset, "train", ways, configuration.shots, **variants),
+        sampler(configuration, dataset, "validation", ways, configuration.evaluation_shots),
+        evaluation(configuration, dataset, "train"),
+        evaluation(configuration, dataset, "test"))
+
+
+def trained(configuration: Configuration, over: Mapper | None = None) -> Algorithm:
+    """The algorithm as it is trained."""
+    return _algorithm(configuration, Level(configuration.ways, configuration.inner_rate, configuration.inner_steps), over)
+
+
+def evaluation(configuration: Configuration, dataset: Dataset, split: str) -> Evaluation:
+    """How a theta of this configuration is judged on a split."""
+    ways = configuration.evaluation_ways
+    level = Level(ways, configuration.inner_rate, configuration.evaluation_steps)
+    return Evaluation(_algorithm(configuration, level).bilevel,
+                      sampler(configuration, dataset, split, ways, configuration.evaluation_shots))
+
+
+def _algorithm(configuration: Configuration, level: Level, over: Mapper | None = None) -> Algorithm:
+    outer = inductive(query_loss) if configuration.inductive else query_loss
+    return METHODS[configuration.algorithm].build(model(configuration), level, over, outer)
+
+
+def model(configuration: Configuration):
+    """The configuration's net, `outputs -> Model`."""
+    make, norm = MODELS[configuration.model].make, NORMS[configuration.norm]
+    return lambda outputs: make(outputs, configuration.width, norm)
+
+
+def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: int, shots: int, **variants):
+    """Episodes of a split: of classes from anywhere in it, or, where it is split by person, all of one person."""
+    if dataset.inputs.shape[1:] != configuration.inputs:
+        raise ValueError(f"the run was trained on inputs of shape {list(configuration.inputs)} ('{configuration.data}'), and "
+                         f"'{dataset.name}' has {list(dataset.inputs.shape[1:])}; choose data of the same shape")
+    part = dataset.split(split)
+    inputs = part.inputs
+    if configuration.centre is not None:
+        inputs = ((inputs - np.asarray(configuration.centre)) / np.asarray(configuration.scale)).astype(np.float32)
+    try:
+        examples = pool(inputs, part.labels, part.groups if dataset.by == "group" else None)
+        return episodes(examples, ways, shots, configuration.queries, **variants)
+    except ValueError as error:
+        raise ValueError(f"'{part.name}': {error}") from error
+
+
+def shapes(configuration: Configuration, ways: int) -> Task:
+    """The shapes of a one-shot task, from which theta's follow without any data."""
+    part = Examples(jax.ShapeDtypeStruct((ways, *configuration.inputs), jnp.float32),
+                    jax.ShapeDtypeStruct((ways,), jnp.int32))
+    return Task(part, part, jax.ShapeDtypeStruct((), jnp.int32))
+
+
+def mapper(tasks: int | None = None, chunk: int | None = None) -> Mapper:
+    """Shares tasks out over the devices: all of them, or as many as divide `tasks`; `chunk` as in `jaxmeta.over_tasks`."""
+    devices = jax.devices()
+    if tasks is not None:
+        share = next(count for count in range(min(tasks, len(devices)), 0, -1) if tasks % count == 0)
+        devices = devices[:share]
+    return over_tasks(chunk, task_mesh(devices))

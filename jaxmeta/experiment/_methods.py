@@ -1,0 +1,122 @@
+"""The tables: every method, model and normalisation that a configuration can name, with its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+
+from jaxmeta import algorithms, models
+from jaxmeta.learner import gradient
+from jaxmeta.training import outer_adam
+
+
+class Level(NamedTuple):
+    """The low level of a method: `ways`, the inner `rate`, the inner `steps`."""
+
+    ways: int
+    rate: float
+    steps: int
+
+
+class Method(NamedTuple):
+    """A named algorithm as the command line knows it.
+
+    Args:
+      build: `(model, level, over, outer) -> Algorithm`, where `model(outputs)` makes the net.
+      learned: What the high level owns, in words.
+      derivative: How the outer loss's derivative reaches it, in words.
+      paper: Where it was published.
+      inner_rate: Default step size of the low level on images and on windows; 0 where it takes no steps.
+      inner_steps: Default inner steps in training.
+      evaluation_steps: Default inner steps in evaluation.
+      tasks: Default episodes a meta-batch.
+      outer_rate: Default step size of the high level.
+      optimiser: The outer optimiser, made from its step size.
+      norm: Default normalisation.
+      extends: Whether a head can be given more outputs than it was trained with (see `at_other_ways`).
+    """
+
+    build: Callable
+    learned: str
+    derivative: str
+    paper: str
+    inner_rate: tuple[float, float] = (0.4, 0.1)
+    inner_steps: int = 1
+    evaluation_steps: int = 3
+    tasks: int = 16
+    outer_rate: float = 2e-3
+    optimiser: Callable[[float], optax.GradientTransformation] = outer_adam
+    norm: str = "batch"
+    extends: bool = True
+
+
+def _of_learner(algorithm, **more):
+    def build(model, level: Level, over, outer):
+        learner = gradient(model(level.ways), update=optax.sgd(level.rate), steps=level.steps)
+        return algorithm(learner, over=over, outer=outer, **more)
+
+    return build
+
+
+def _of_encoder(algorithm):
+    def build(model, level: Level, over, outer):
+        return algorithm(model(None), level.ways, over=over, outer=outer)
+
+    return build
+
+
+_UNROLLED = "through all inner steps"
+_SOLVED = dict(inner_rate=(0.0, 0.0), inner_steps=0, evaluation_steps=0)
+
+METHODS = {
+    "maml": Method(_of_learner(algorithms.maml), "initialisation", _UNROLLED, "Finn et al., ICML 2017"),
+    "fomaml": Method(_of_learner(algorithms.fomaml), "initialisation", "first order: inner gradients held constant",
+                     "Finn et al., ICML 2017"),
+    "reptile": Method(_of_learner(algorithms.reptile), "initialisation", "none: towards where learning ends",
+                      "Nichol et al., 2018", inner_rate=(0.1, 0.05), inner_steps=8, evaluation_steps=8, outer_rate=0.5,
+                      optimiser=optax.sgd),
+    "anil": Method(_of_learner(algorithms.anil), "shared body, initialisation of the head", _UNROLLED,
+                   "Raghu et al., ICLR 2020", inner_steps=3),
+    "boil": Method(_of_learner(algorithms.boil), "initialisation of the body, shared head", _UNROLLED,
+                   "Oh et al., ICLR 2021", evaluation_steps=1, extends=False),
+    "meta_sgd": Method(_of_learner(algorithms.meta_sgd), "initialisation, a step size for each element", _UNROLLED,
+                       "Li et al., 2017", evaluation_steps=1),
+    "meta_curvature": Method(_of_learner(algorithms.meta_curvature),
+                             "initialisation, Kronecker factors on the gradient", _UNROLLED,
+                             "Park and Oliva, NeurIPS 2019", evaluation_steps=1),
+    # Batch statistics would take a constant input out again; layer statistics leave it in.
+    "cavia": Method(_of_learner(algorithms.cavia), "all weights; context inputs adapt", _UNROLLED,
+                    "Zintgraf et al., ICML 2019", inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, norm="layer",
+                    extends=False),
+    "protonet": Method(_of_encoder(algorithms.protonet), "representation", "no inner steps: class means",
+                       "Snell et al., NeurIPS 2017", **_SOLVED),
+    "r2d2": Method(_of_encoder(algorithms.r2d2), "representation, strength of the ridge",
+                   "through the closed form of ridge regression", "Bertinetto et al., ICLR 2019", **_SOLVED),
+}
+
+
+def _mlp(outputs, width, norm):
+    return models.mlp([width, width], outputs)
+
+
+def _resnet12(outputs, width, norm):
+    return models.resnet12(outputs, widths=(width, 2 * width, 4 * width, 8 * width), norm=norm)
+
+
+class Net(NamedTuple):
+    """A model as a configuration names it: `make(outputs, width, norm)` for inputs of so many `axes` without n."""
+
+    make: Callable
+    axes: tuple[int, ...]
+
+
+MODELS = {
+    "conv4": Net(lambda outputs, width, norm: models.conv4(outputs, filters=width, norm=norm), (3,)),
+    "resnet12": Net(_resnet12, (3,)),
+    "conv1d": Net(lambda outputs, width, norm: models.conv1d(outputs, filters=width, norm=norm), (2,)),
+    "mlp": Net(_mlp, (2, 3)),
+}
+
+NORMS = {"batch": models.batch_norm, "layer": models.layer_norm, "none": models.none}

@@ -1,0 +1,14 @@
+"""Models: pairs of pure functions `(init, apply)`, and adapters for modules of flax and equinox."""
+
+from ._adapters import equinox, linen, nnx
+from ._conv import conv1d, conv4
+from ._convolution import dot_conv, lax_conv
+from ._mlp import mlp
+from ._model import Model
+from ._normalisation import batch_norm, group_norm, layer_norm, none
+from ._resnet import resnet12
+
+__all__ = [
+    "Model", "batch_norm", "conv1d", "conv4", "dot_conv", "equinox", "group_norm", "layer_norm", "lax_conv", "linen",
+    "mlp", "nnx", "none", "resnet12",
+]

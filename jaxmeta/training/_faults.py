@@ -1,0 +1,81 @@
+"""What ends a run before its last step: signals and non-finite numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.base import Algorithm
+from jaxmeta.training._state import TrainState
+from jaxmeta.training._step import draw_tasks, step_keys
+
+
+class NonFinite(FloatingPointError):
+    """An outer step came out as NaN or infinity and was not taken.
+
+    `step` is its number from 1, `tasks` the places in the meta-batch that did it (empty if only their sum overflowed),
+    `checkpoint` the newest checkpoint or None, and `fitted` what was reached before.
+    """
+
+    def __init__(self, message: str, step: int, tasks: list[int], checkpoint, fitted: Any):
+        super().__init__(message)
+        self.step, self.tasks, self.checkpoint, self.fitted = step, tasks, checkpoint, fitted
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came; the call was finished and a checkpoint saved. The message says how to resume.
+
+    `signal` is its number, `exit_code` 128 more (130 for Ctrl-C), and `fitted` what was reached.
+    """
+
+    def __init__(self, message: str, number: int, fitted: Any):
+        super().__init__(message)
+        self.signal, self.exit_code, self.fitted = number, 128 + number, fitted
+
+
+@contextlib.contextmanager
+def deferred_signals():
+    """Within it SIGINT and SIGTERM are noted in the list that it gives; a second one acts at once, as it did before."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # Only the main thread may set handlers.
+        return
+
+    def note(number, frame):
+        came.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def guilty(algorithm: Algorithm, state: TrainState, key, source, place: int, drawn: int | None) -> list[int]:
+    """The places in the next step's meta-batch whose loss or gradient is not finite at this state.
+
+    The estimate averages gradients over tasks, so each task is tried in a meta-batch of its own copies, which keeps the
+    shapes (one compilation) and its key (by its place).
+    """
+    key_tasks, key_estimate = step_keys(key, state.step)
+    tasks = jax.jit(draw_tasks, static_argnums=3)(source, key_tasks, place, drawn)
+
+    @jax.jit
+    def finite(state, tasks, place):
+        copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[place], leaf.shape), tasks)
+        estimate, _ = algorithm.estimator.estimate(
+            key_estimate, algorithm.bilevel, state.theta, copies, state.estimator)
+        parts = (estimate.info["losses"][place], estimate.grad)
+        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(parts)]).all()
+
+    count = jax.tree.leaves(tasks)[0].shape[0]
+    return [place for place in range(count) if not finite(state, tasks, place)]

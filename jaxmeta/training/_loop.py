@@ -1,0 +1,238 @@
+"""The outer loop: compiled steps, and between them validation, checkpoints, records and progress."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+
+from jaxmeta import _check
+from jaxmeta._pytree import paths
+from jaxmeta.base import Algorithm
+from jaxmeta.evaluation._adaptation import default_over, outcomes, partial, scalars
+from jaxmeta.parallel import Mapper
+from jaxmeta.process import outcome
+from jaxmeta.training import _checkpoint, _run
+from jaxmeta.training._faults import Interrupted, NonFinite, deferred_signals, guilty
+from jaxmeta.training._progress import Progress, default
+from jaxmeta.training._session import Session, advance, log, restore, save, tell, validate
+from jaxmeta.training._source import source_of
+from jaxmeta.training._state import Fitted, Metric
+from jaxmeta.training._state import metric as metric_named
+from jaxmeta.training._step import initial_state, outer_steps
+
+_CALL = 0.5  # seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often
+_CAPACITY = 100
+
+
+def fit(
+    key: Key[Array, ""],
+    algorithm: Algorithm,
+    sample,
+    optimiser: optax.GradientTransformation,
+    steps: int,
+    *,
+    tasks: int = 32,
+    validation=None,
+    validate_every: int | None = None,
+    episodes: int = 600,
+    metric: str | Metric | None = None,
+    over: Mapper | None = None,
+    folder: str | os.PathLike | None = None,
+    configuration: dict[str, Any] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    log_every: int = 50,
+    steps_per_call: int | None = None,
+) -> Fitted:
+    """Meta-trains: `steps` times `theta <- theta + optimiser(d/d(theta) mean_t outer_t(phi_K(theta)))`.
+
+    Tasks are drawn, the derivative estimated and theta moved in one compiled program that takes several steps a call.
+    The randomness of step i comes from `fold_in(key, i)`, so that a resumed run gives the numbers of an unbroken one,
+    bit for bit. Validation always sees the same episodes.
+
+    Args:
+      key: Of everything random.
+      algorithm: The bilevel problem and the estimator of its derivative.
+      sample: `key -> Task`, preferably a `jax.tree_util.Partial` (what a plain function closes over is compiled in as
+        constants); or an iterable of Tasks with a leading axis T, such as `jaxmeta.stream`.
+      optimiser: Moves theta; schedules and clipping are in it (see `outer_adam`).
+      steps: Outer steps in all, those of a resumed run's earlier sessions included.
+      tasks: T, the meta-batch; a stream brings its own.
+      validation: `key -> Task` over held-out classes, or None.
+      validate_every: Steps between validations, default a tenth of all; the last step is always followed by one.
+      episodes: E, of a validation.
+      metric: Tells the best theta: a `Metric`, or a name (less is better if 'loss' or 'error' is in it, else more is).
+        Default: 'accuracy' if the outer objective reports it, else 'loss'.
+      over: How validation maps tasks, from `over_tasks`; training does it as the estimator says.
+      folder: Of the run: configuration, environment, metrics, TensorBoard events and checkpoints. None writes nothing.
+      configuration: JSON values that a resumed run must find unchanged. Leave out what may change, such as `steps`.
+      checkpoint_every: Steps between checkpoints, default `validate_every`; a better theta and the last step are saved
+        always.
+      resume: Go on from the newest whole checkpoint of the folder; start where there is none.
+      progress: Told `Event`s; default a bar on a terminal, else silence (see `console`).
+      log_every: Steps that a line of `metrics.jsonl` averages.
+      steps_per_call: The most steps a call. Default: as many as take half a second, at most 100; 1 for a stream.
+
+    Returns:
+      A `Fitted`.
+
+    Raises:
+      ValueError: If an argument is refused, the folder cannot be written, holds a run and resume is False, or was made
+        with another configuration. All of it before anything is compiled.
+      NonFinite: If a loss or gradient is NaN or infinite; the state is not moved by it.
+      Interrupted: After SIGINT or SIGTERM: the call is finished and a checkpoint saved first. A `KeyboardInterrupt`.
+    """
+    steps = _check.whole_number("steps", steps)
+    tasks = _check.whole_number("tasks", tasks, least=1)
+    episodes = _check.whole_number("episodes", episodes, least=1)
+    log_every = _check.whole_number("log_every", log_every, least=1)
+    tenth, most = max(1, steps // 10), _CAPACITY if callable(sample) else 1
+    validate_every = _check.whole_number("validate_every", _or(validate_every, tenth), least=1)
+    checkpoint_every = _check.whole_number("checkpoint_every", _or(checkpoint_every, validate_every), least=1)
+    capacity = _check.whole_number("steps_per_call", _or(steps_per_call, most), least=1)
+    validation = None if validation is None else partial(validation)
+    run = None if folder is None else _run.open_folder(folder, resume)
+    key_start, key_steps, key_validation = jax.random.split(key, 3)
+    source = source_of(sample, tasks, capacity)
+    theta, measured = _shapes(key, algorithm, jax.eval_shape(source.example, key))
+    if validation is not None:
+        _shapes(key, algorithm, jax.eval_shape(jax.vmap(validation), key[None]), theta)
+        chosen = _chosen(metric, measured)
+    if run:
+        leaves = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in zip(paths(theta), jax.tree.leaves(theta))}
+        settings = _run.plain({**(configuration or {}), "fit": {
+            "key": _run.key_data(key), "tasks": source.size, "theta": leaves}})
+        _run.check_configuration(run, settings)
+
+    with contextlib.ExitStack() as stack:
+        came = stack.enter_context(deferred_signals())
+        state = initial_state(key_start, algorithm, optimiser, source.example(key_start))
+        session = Session(state, source, steps, run, default() if progress is None else progress)
+        if run:
+            _checkpoint.clean(run)
+            if resume:
+                restore(session)
+            _run.write_json(run / "configuration.json", settings)
+            _run.write_environment(run, key)
+        session.history = _run.read_metrics(run, lambda record: _before(record, session))
+        session.write = stack.enter_context(_run.recorder(run, session.step))
+        stack.callback(lambda: tell(session, "end", {"seconds": session.seconds}))
+        tell(session, "start", {}, f"resumed after step {session.step}" if session.step else "")
+        if session.step < steps and not came:
+            began = time.monotonic()
+            call = _compiled_steps(session, algorithm, optimiser, capacity, key_steps)
+            measure = validation and _compiled_validation(
+                session, key_validation, algorithm, validation, episodes, over or default_over)
+            session.compile_seconds = time.monotonic() - began
+            tell(session, "compiled", {"seconds": session.compile_seconds},
+                 f"compiled in {session.compile_seconds:.1f} s")
+
+        pace = capacity if steps_per_call else 1
+        while session.step < steps and not came:
+            due = min(steps, *(_next_multiple(session.step, every) for every in (
+                log_every, validate_every, checkpoint_every)))
+            count, before = min(pace, due - session.step), session.seconds
+            if not advance(session, call, count):
+                raise _non_finite(session, algorithm, key_steps)
+            if not steps_per_call:
+                pace = max(1, min(capacity, int(_CALL * count / max(session.seconds - before, 1e-9))))
+            last, better = session.step == steps, False
+            if session.step % log_every == 0:
+                log(session)
+            if validation is not None and (last or session.step % validate_every == 0):
+                better = validate(session, measure, chosen, episodes)
+            if better or last or session.step % checkpoint_every == 0:
+                save(session)
+        if came:
+            raise _interrupted(session, came[0])
+        log(session)  # After the last checkpoint, which keeps the steps of a line that a longer run would go on with.
+        return session.fitted()
+
+
+def _shapes(key, algorithm: Algorithm, batch, theta=None):
+    """Shapes of theta and of the metrics; what the loss, the bias or the sampler refuse is refused here, uncompiled."""
+    task = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
+
+    def trial(key, theta, task):
+        theta = algorithm.bilevel.init(key, task) if theta is None else theta
+        return theta, scalars(*outcome(key, algorithm.bilevel, theta, task))
+
+    return jax.eval_shape(trial, key, theta, task)
+
+
+def _chosen(metric, measured) -> Metric:
+    if metric is None:
+        metric = "accuracy" if "accuracy" in measured else "loss"
+    chosen = metric_named(metric) if isinstance(metric, str) else metric
+    if chosen.name not in measured:
+        raise ValueError(f"metric must be one of {', '.join(measured)}, got {chosen.name!r}; take one of these, or let "
+                         "the outer objective return it in its aux")
+    return chosen
+
+
+def _before(record, session: Session) -> bool:
+    """Whether a record belongs to what was restored; the line of steps that are pending again does not."""
+    partial_line = record["step"] == session.step and record["split"] == "train" and session.pending
+    return 0 < record["step"] <= session.step and not partial_line
+
+
+def _compiled_steps(session: Session, algorithm, optimiser, capacity, key):
+    """The compiled outer steps. What they take is put where they want it: over the devices, if tasks are shared out."""
+    steps = jax.jit(outer_steps(algorithm, optimiser, session.source.drawn, capacity), donate_argnums=0)
+    compiled = steps.lower(session.state, key, session.source.shapes, jax.ShapeDtypeStruct((), jnp.int32)).compile()
+    place, place_key, place_source, place_count = compiled.input_shardings[0]
+    key = jax.device_put(key, place_key)
+    sampler = session.source.drawn and jax.device_put(session.source.shapes, place_source)
+
+    def call(state, source, count):
+        source = sampler or jax.device_put(source, place_source)
+        return compiled(jax.device_put(state, place), key, source, jax.device_put(np.int32(count), place_count))
+
+    return call
+
+
+def _compiled_validation(session: Session, key, algorithm, sample, episodes, over):
+    settings = {"bilevel": algorithm.bilevel, "episodes": episodes, "over": over, "steps": None}
+    compiled = outcomes.lower(key, session.state.theta, sample, **settings).compile()
+    place_key, place, place_sample = compiled.input_shardings[0]
+    key, sample = jax.device_put((key, sample), (place_key, place_sample))
+    return lambda theta: compiled(key, jax.device_put(theta, place), sample)
+
+
+def _or(value, default):
+    return default if value is None else value
+
+
+def _next_multiple(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _non_finite(session: Session, algorithm: Algorithm, key) -> NonFinite:
+    log(session)
+    step = session.step + 1
+    places = guilty(algorithm, session.state, key, *session.failed, session.source.drawn)
+    saved = _checkpoint.steps_in(session.run) if session.run else []
+    checkpoint = _checkpoint.folder_of(session.run) / str(saved[-1]) if saved else None
+    which = f"task {', '.join(map(str, places))} of the meta-batch" if places else "the sum over the meta-batch"
+    return NonFinite(
+        f"the outer loss or its gradient is not finite at step {step}, in {which}; the last good checkpoint is "
+        f"{checkpoint or 'none'}; try a smaller inner learning rate, fewer inner steps or a smaller outer rate",
+        step, places, checkpoint, session.fitted())
+
+
+def _interrupted(session: Session, number: int) -> Interrupted:
+    path = save(session)
+    name = signal.Signals(number).name
+    how = (f"saved {path}; resume with resume=True and the same settings" if path else
+           "nothing was saved, because the run has no folder")
+    return Interrupted(f"{name} after step {session.step} of {session.steps}: {how}", number, session.fitted())

@@ -1,0 +1,102 @@
+"""Outer steps, several in one compiled program.
+
+Axis letters: `T` tasks, `L` steps that one call can take.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from jaxmeta.base import Algorithm
+from jaxmeta.evaluation._adaptation import scalars
+from jaxmeta.training._state import TrainState
+
+
+class Report(NamedTuple):
+    """What one call reports to the host.
+
+    Args:
+      steps: How many steps were taken.
+      finite: False if a further step was tried and came out non-finite; the state is then the one before it.
+      metrics: Name to `[L]`, means over the tasks of each step; what lies beyond `steps` is not used.
+    """
+
+    steps: Array
+    finite: Array
+    metrics: dict[str, Array]
+
+
+def draw_tasks(source, key, place, tasks: int | None) -> PyTree:
+    """T tasks: drawn from a sampler, or the batch at a place of `[L, T, ...]` where tasks is None."""
+    if tasks is None:
+        return jax.tree.map(lambda leaf: leaf[place], source)
+    return jax.vmap(source)(jax.random.split(key, tasks))
+
+
+def step_keys(key, step):
+    """The keys of one outer step, for the tasks and for the estimate: by its number, so that a resumed run has them."""
+    return jax.random.split(jax.random.fold_in(key, step))
+
+
+def initial_state(key, algorithm: Algorithm, optimiser, tasks: PyTree) -> TrainState:
+    """The state before the first step, from one batch of tasks."""
+    key_theta, key_estimator = jax.random.split(key)
+    theta = jax.jit(algorithm.bilevel.init)(key_theta, jax.tree.map(lambda leaf: leaf[0], tasks))
+    # A weakly typed leaf would come back strongly typed from the first step and compile everything again.
+    theta = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), theta)
+    estimator = algorithm.estimator.init(key_estimator, algorithm.bilevel, theta, tasks)
+    state = TrainState(jnp.zeros((), jnp.int32), theta, optimiser.init(theta), estimator)
+    return jax.tree.map(jnp.array, state)  # Copies: the state is donated, and leaves may be shared within it.
+
+
+def outer_steps(algorithm: Algorithm, optimiser: optax.GradientTransformation, tasks: int | None, capacity: int):
+    """The function that takes outer steps: `theta <- theta + optimiser(d/d(theta) mean_t outer_t)`, up to L times.
+
+    How many is an argument of the compiled program, so that calls cut short by a validation or a checkpoint compile
+    nothing. A step whose loss, gradient or outcome is not finite changes nothing and ends the call.
+
+    Args:
+      algorithm: What to train.
+      optimiser: Acts on theta.
+      tasks: T where the source is a sampler, None where it is batches `[L, T, ...]`.
+      capacity: L.
+
+    Returns:
+      `(state, key, source, count) -> (state, Report)`, not yet jitted.
+    """
+    optimiser = optax.with_extra_args_support(optimiser)
+
+    def step(state: TrainState, key, source, place):
+        key_tasks, key_estimate = step_keys(key, state.step)
+        batch = draw_tasks(source, key_tasks, place, tasks)
+        estimate, estimator = algorithm.estimator.estimate(
+            key_estimate, algorithm.bilevel, state.theta, batch, state.estimator)
+        more = {"value": estimate.loss, "grad": estimate.grad}  # Optimisers such as reduce_on_plateau ask for these.
+        updates, inner = optimiser.update(estimate.grad, state.optimiser, state.theta, **more)
+        new = TrainState(state.step + 1, optax.apply_updates(state.theta, updates), inner, estimator)
+        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in
+                            jax.tree.leaves((estimate.loss, estimate.grad, new.theta))]).all()
+        state = jax.tree.map(lambda a, b: jnp.where(finite, a.astype(b.dtype), b), new, state)
+        metrics = jax.vmap(scalars)(estimate.info["losses"], estimate.info["aux"])
+        return state, finite, jax.tree.map(jnp.mean, metrics)
+
+    def call(state: TrainState, key, source, count):
+        _, _, shapes = jax.eval_shape(step, state, key, source, count)
+        empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+
+        def body(carry):
+            state, report = carry
+            state, finite, metrics = step(state, key, source, report.steps)
+            log = jax.tree.map(lambda rows, row: rows.at[report.steps].set(row), report.metrics, metrics)
+            return state, Report(report.steps + finite, finite, log)
+
+        # A scan has a fixed length; this one ends early and takes any number of steps with one compilation.
+        return jax.lax.while_loop(lambda carry: carry[1].finite & (carry[1].steps < count), body,
+                                  (state, Report(jnp.zeros((), jnp.int32), jnp.array(True), empty)))
+
+    return call

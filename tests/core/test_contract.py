@@ -1,0 +1,117 @@
+"""The contract that every algorithm and every bias passes by being listed in `problems`."""
+
+import types
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import problems
+import pytest
+
+import jaxmeta as jm
+from jaxmeta.base import Algorithm, Bilevel
+
+MEMBERS = problems.ALGORITHMS | {
+    f"bias: {name}": lambda over=None, bias=bias: Algorithm(Bilevel(bias, problems.learner()), jm.unrolled(over=over))
+    for name, bias in problems.BIASES.items()
+}
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(params=MEMBERS, scope="module")
+def member(request):
+    make = MEMBERS[request.param]
+    algorithm = make()
+    tasks = problems.batch(problems.classification())
+    theta = algorithm.bilevel.init(KEY, problems.one(tasks))
+    # Away from symmetric points, where a wrong derivative may happen to be zero.
+    theta = jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(x.size).normal(size=x.shape), theta)
+    compiled = jax.jit(lambda theta, tasks: estimate(make(jm.over_tasks(chunk=4)), theta, tasks))
+    return types.SimpleNamespace(name=request.param, make=make, theta=theta, tasks=tasks, compiled=compiled)
+
+
+def estimate(algorithm, theta, tasks):
+    return algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, tasks, ())[0]
+
+
+def test_every_public_algorithm_and_bias_is_a_member():
+    listed = {name for name in vars(jm.algorithms) if getattr(getattr(jm.algorithms, name), "__module__", "") ==
+              "jaxmeta.algorithms"}
+    assert listed == set(problems.ALGORITHMS)
+
+
+def test_theta_is_a_plain_pytree(member):
+    def plain(tree):
+        if isinstance(tree, (dict, list, tuple)):
+            return all(map(plain, tree.values() if isinstance(tree, dict) else tree))
+        return tree is None or isinstance(tree, jax.Array)
+
+    algorithm = member.make()
+    theta = algorithm.bilevel.init(KEY, problems.one(member.tasks))
+    assert plain(theta)
+    chex.assert_trees_all_equal_structs(theta, member.theta)
+    assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(theta))
+
+
+def test_directional_derivatives_agree_with_central_differences(member):
+    tree = member.compiled(member.theta, member.tasks).grad
+    chex.assert_trees_all_equal_shapes_and_dtypes(tree, member.theta)
+    if member.name in problems.INEXACT:
+        pytest.skip("no derivative of the outer loss by definition; its own definition is tested on quadratics")
+    theta, unravel = jax.flatten_util.ravel_pytree(member.theta)
+    grad, _ = jax.flatten_util.ravel_pytree(tree)
+
+    def loss(flat):
+        return member.compiled(unravel(flat), member.tasks).loss
+
+    for seed in range(3):
+        direction = np.random.default_rng(seed).normal(size=theta.shape)
+        h = 1e-5
+        difference = (loss(theta + h * direction) - loss(theta - h * direction)) / (2 * h)
+        np.testing.assert_allclose(grad @ direction, difference, rtol=1e-6)
+    assert np.abs(grad).max() > 1e-4
+
+
+def test_jit_is_no_jit_and_does_not_recompile(member):
+    if not member.name.startswith("bias"):  # op by op is slow; the biases are in the algorithms
+        plain = estimate(member.make(jm.over_tasks(chunk=4)), member.theta, member.tasks)
+        chex.assert_trees_all_close(member.compiled(member.theta, member.tasks), plain, rtol=1e-11, atol=1e-12)
+    before = member.compiled._cache_size()
+    member.compiled(jax.tree.map(lambda x: x * 1.1, member.theta), problems.batch(problems.classification(), seed=7))
+    assert member.compiled._cache_size() == max(before, 1)
+
+
+@pytest.mark.parametrize("over", [
+    jm.over_tasks(chunk=1), jm.over_tasks(chunk=2, mesh=jm.task_mesh())], ids=["loop", "2 devices"])
+def test_chunked_or_sharded_tasks_are_all_at_once(member, over):
+    assert jax.device_count() == 2
+    whole = member.compiled(member.theta, member.tasks)
+    part = jax.jit(lambda theta: estimate(member.make(over), theta, member.tasks))(member.theta)
+    chex.assert_trees_all_close(part, whole, rtol=1e-11, atol=1e-12)
+
+
+def test_float32_is_kept(member):
+    tasks = problems.batch(problems.classification(np.float32))
+    theta = jax.tree.map(lambda x: x.astype(jnp.float32), member.theta)
+    result = jax.eval_shape(member.compiled, theta, tasks)
+    chex.assert_trees_all_equal_shapes_and_dtypes(result.grad, theta)
+    assert result.loss.dtype == jnp.float32
+
+
+def test_gradient_of_the_meta_gradient(member):
+    if member.name in problems.INEXACT:
+        pytest.skip("no derivative of the outer loss by definition")
+    algorithm = member.make(jm.over_tasks(chunk=2))
+    theta, unravel = jax.flatten_util.ravel_pytree(member.theta)
+    direction = np.random.default_rng(5).normal(size=theta.shape)
+
+    def slope(flat):
+        grad = estimate(algorithm, unravel(flat), member.tasks).grad
+        return jax.flatten_util.ravel_pytree(grad)[0] @ direction
+
+    second = jax.jit(jax.grad(slope))(theta)
+    h = 1e-5
+    slope = jax.jit(slope)
+    difference = (slope(theta + h * direction) - slope(theta - h * direction)) / (2 * h)
+    np.testing.assert_allclose(second @ direction, difference, rtol=1e-5, atol=1e-8)

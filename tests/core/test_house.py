@@ -1,0 +1,81 @@
+"""The house: who imports whom, what is public, and that data need no jax."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxmeta
+
+ROOT = Path(jaxmeta.__file__).parent
+
+# Floors, from the ground up: a module imports from its own room and from floors below.
+FLOORS = [
+    {"base", "data"},
+    {"_check", "_pytree"},
+    {"parallel", "process"},
+    {"learner", "tasks", "models", "hierarchy", "tying"},
+    {"bias"},
+    {"estimator"},
+    {"algorithms", "evaluation"},
+    {"training"},
+    {"experiment"},
+    {"report"},
+    {"_cli"},
+    {"cli"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports(path: Path):
+    package = ["jaxmeta", *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "jaxmeta":
+                yield from (f"jaxmeta.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def test_imports_form_the_documented_order():
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for name in imports(path):
+            if name.startswith("jaxmeta."):
+                other = name.split(".")[1]
+                if other in FLOOR and other != room:
+                    assert FLOOR[other] < FLOOR[room], f"{path} imports {name}"
+
+
+def test_no_file_holds_two_concepts():
+    long = {str(path): lines for path in ROOT.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 300}
+    assert not long
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in jaxmeta.__all__:
+        assert getattr(jaxmeta, name).__doc__, name
+    with pytest.raises(AttributeError, match="nonsense"):
+        jaxmeta.nonsense  # noqa: B018
+
+
+def test_every_public_function_of_every_folder_is_documented():
+    for folder in ("bias", "estimator", "learner", "tasks", "models", "training", "evaluation", "data", "report"):
+        module = importlib.import_module(f"jaxmeta.{folder}")
+        for name in module.__all__:
+            assert getattr(module, name).__doc__, f"{folder}.{name}"
+
+
+def test_data_import_no_jax():
+    code = "import sys; sys.modules['jax'] = None; import jaxmeta.data; print(len(jaxmeta.data.catalogue()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and int(done.stdout) > 3, done.stderr

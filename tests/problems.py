@@ -1,0 +1,105 @@
+"""Small smooth problems that the tests share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxmeta as jm
+from jaxmeta.base import Examples
+from jaxmeta.bias import diagonal, element, leaf, positive, scalar
+from jaxmeta.models import Model
+
+WAYS, WIDTH, FEATURES = 3, 4, 2
+
+
+def _dense(key, inputs, outputs):
+    return {"kernel": jax.random.normal(key, (inputs, outputs)) / inputs**0.5, "bias": jnp.zeros(outputs)}
+
+
+def _affine(params, x):
+    return x @ params["kernel"] + params["bias"][None, :]
+
+
+def smooth_model(outputs=WAYS):
+    """A tanh network, smooth so that finite differences mean something; None for an encoder."""
+
+    def init(key, x):
+        key_body, key_head = jax.random.split(key)
+        params = {"body": _dense(key_body, x.shape[-1], WIDTH)}
+        params = params if outputs is None else params | {"head": _dense(key_head, WIDTH, outputs)}
+        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
+
+    def apply(params, x, reference=None):
+        hidden = jnp.tanh(_affine(params["body"], x))
+        return hidden if outputs is None else _affine(params["head"], hidden)
+
+    return Model(init, apply)
+
+
+def classification(dtype=np.float64, shots=2, queries=2):
+    """Episodes of Gaussian classes."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(8), 6)
+    inputs = rng.normal(size=(8, FEATURES))[labels] * 2 + rng.normal(size=(48, FEATURES))
+    return jm.episodes(jm.pool(inputs.astype(dtype), labels), WAYS, shots, queries)
+
+
+def batch(sample, tasks=4, seed=1):
+    return jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(seed), tasks))
+
+
+def one(tasks):
+    return jax.tree.map(lambda leaf: leaf[0], tasks)
+
+
+def learner(steps=3, update=None, model=None):
+    return jm.gradient(model or smooth_model(), jm.cross_entropy, update or optax.sgd(0.3, momentum=0.5), steps)
+
+
+# Every algorithm there is, by name: a function of the mapper.
+ALGORITHMS = {
+    "maml": lambda over=None: jm.maml(learner(), over),
+    "fomaml": lambda over=None: jm.fomaml(learner(), over),
+    "reptile": lambda over=None: jm.reptile(learner(), over),
+    "anil": lambda over=None: jm.anil(learner(), over=over),
+    "boil": lambda over=None: jm.boil(learner(), over=over),
+    "meta_sgd": lambda over=None: jm.meta_sgd(learner(update=optax.sgd(0.3)), over),
+    "meta_curvature": lambda over=None: jm.meta_curvature(learner(update=optax.sgd(0.3)), over),
+    "cavia": lambda over=None: jm.cavia(learner(), size=2, over=over),
+    "protonet": lambda over=None: jm.protonet(smooth_model(None), WAYS, over),
+    "r2d2": lambda over=None: jm.r2d2(smooth_model(None), WAYS, over),
+}
+
+# Estimators whose gradient is no derivative of the outer loss, by definition.
+INEXACT = ("fomaml", "reptile")
+
+
+def _weight_decayed(log_decay, momentum):
+    def penalty(phi, start):
+        return jnp.exp(log_decay) * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(phi))
+
+    return learner(update=optax.sgd(0.3, momentum=momentum))._replace(penalty=penalty)
+
+
+# Every bias there is, in every form it has.
+BIASES = {
+    "initialisation": jm.initialisation(),
+    "initialisation of the head": jm.initialisation(jm.named("head")),
+    "shared body": jm.compose(jm.shared(jm.excluding("head")), jm.initialisation()),
+    "shared by step": jm.compose(jm.shared(jm.named("bias"), steps=2), jm.initialisation()),
+    "step size": jm.compose(jm.initialisation(), jm.step_sizes(0.7, each=scalar)),
+    "step sizes a leaf and step, positive": jm.compose(
+        jm.initialisation(), jm.step_sizes(0.7, each=leaf, steps=2, link=positive)),
+    "step sizes an element": jm.compose(jm.initialisation(), jm.step_sizes(0.7, each=element)),
+    "kronecker": jm.compose(jm.initialisation(), jm.preconditioner()),
+    "diagonal": jm.compose(jm.initialisation(), jm.preconditioner(diagonal)),
+    "proximal": jm.compose(jm.initialisation(), jm.proximal(2.0)),
+    "fixed proximal": jm.compose(jm.initialisation(), jm.fixed(jm.proximal(2.0))),
+    "context": jm.context(2),
+    "representation": jm.compose(
+        jm.hyperparameters(lambda **settings: jm.ridge(WAYS, **settings), log_strength=0.5),
+        jm.representation(smooth_model(None))),
+    "hyperparameters": jm.compose(
+        jm.hyperparameters(_weight_decayed, log_decay=-2.0, momentum=0.4), jm.initialisation()),
+}
