@@ -17,7 +17,7 @@ import jax
 import optax
 
 import jaxmeta as jm
-from benchmarks._record import record
+from benchmarks._record import environment, write
 from jaxmeta.evaluation import curve, evaluate, paired_difference
 
 RATE, SHOTS, AFTER = 0.01, 10, (0, 1, 5, 10)
@@ -62,7 +62,8 @@ def main() -> None:
             errors = runs[-1][name]["mse after steps"]
             print(f"seed {seed} {name:11}" + "".join(
                 f"  {k} steps {errors[str(k)]['mean']:.3f} +- {errors[str(k)]['half']:.3f}" for k in AFTER))
-    record("sinusoid", vars(given), runs)
+    path = write("sinusoid", {"settings": vars(given), "environment": environment("jax", "jaxlib", "optax"), "runs": runs})
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ def train(
             fitted = training.fit(
                 key_fit, made.algorithm, made.sample, made.optimiser, steps, tasks=configuration.tasks,
                 validation=made.validation, validate_every=validate_every, episodes=_VALIDATION, over=experiment.mapper(),
-                folder=out, configuration=unchanging, resume=resume, progress=progress)
+                folder=out, configuration=unchanging, resume=resume, progress=progress,
+                log_every=_LOG)
             say(f"jaxmeta: testing on {episodes} episodes")
             results = experiment.judge(key_judge, configuration, made, fitted.theta, episodes)
             episode = report.Episode(*experiment.play(key_play, configuration, made.test, fitted.theta))
@@ -111,7 +112,7 @@ def train(
             say(f"jaxmeta: {error}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt as error:
-            saved = f"{error}".split(";")[0] if isinstance(error, training.Interrupted) else "interrupted"
+            saved = str(error).split(":")[0] if isinstance(error, training.Interrupted) else "interrupted"
             how = f"resume with: jaxmeta train --resume --out {out}" if started else "nothing was saved"
             say(f"jaxmeta: {saved}; {how}")
             raise typer.Exit(getattr(error, "exit_code", 130)) from None
@@ -126,6 +127,7 @@ def train(
 
 _GOAL = "goal.json"  # the one setting of a run that may change: how many meta-batches
 _VALIDATION = 100  # episodes of each validation
+_LOG = 10  # meta-batches that a point of the training curve averages
 
 
 def _configuration(out: Path, given: dict, resume: bool):

@@ -88,4 +88,5 @@ def read_arrays(folder: Path) -> Dataset:
         splits = {which: np.asarray(ids, np.int32) for which, ids in about.pop("splits").items()}
         return Dataset(**arrays, **names, **about, splits=splits)
     except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the prepared set in {folder} is damaged ({error}); delete this folder and load again") from error
+        raise ValueError(f"the prepared set in {folder} is damaged ({error}); "
+                         "delete this folder and load again") from error

@@ -60,7 +60,7 @@ def catalogue(*, cache: str | os.PathLike | None = None, source: str | os.PathLi
     shown = {field.name for field in dataclasses.fields(Entry)} - {"available", "prepared"}
     return tuple(
         Entry(**{name: getattr(recipe, name) for name in shown},
-              available=all(source is not None and find(file, source) is not None for file in recipe.files if file.needed),
+              available=all(source and find(file, source) for file in recipe.files if file.needed),
               prepared=_folder(recipe, cache).is_dir())
         for recipe in _RECIPES.values())
 

@@ -48,7 +48,8 @@ class Dataset:
 
     def __post_init__(self):
         if self.by not in ("class", "group"):
-            raise ValueError(f"by of '{self.name}' must be 'class' or 'group', got {self.by!r}; say which a split separates")
+            raise ValueError(f"by of '{self.name}' must be 'class' or 'group', got {self.by!r}; "
+                             "say which a split separates")
         _check_inputs(self.name, self.inputs)
         if self.domains is None:
             object.__setattr__(self, "domains", np.zeros(len(self.inputs), np.int32))
@@ -93,8 +94,8 @@ class Dataset:
         present = self.counts() > 0
         if (present.sum(0) != 1).any():
             wrong = int(np.argmax(present.sum(0) != 1))
-            raise ValueError(f"each class of '{self.name}' must lie in one group, got class '{self.class_names[wrong]}' "
-                             f"in {present[:, wrong].sum()}; use groups, example by example")
+            raise ValueError(f"each class of '{self.name}' must lie in one group, got class "
+                             f"'{self.class_names[wrong]}' in {present[:, wrong].sum()}; use groups of examples")
         return present.argmax(0).astype(np.int32)
 
     def split(self, which: str) -> Dataset:

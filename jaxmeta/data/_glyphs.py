@@ -8,7 +8,7 @@ import numpy as np
 
 from ._dataset import Dataset
 from ._recipe import Recipe
-from ._strokes import SIDE, Glyph, drawn, plain
+from ._strokes import Glyph, drawn, plain
 
 _SEED = 0
 _DRAWINGS = 20  # of each glyph, as in Omniglot

@@ -135,8 +135,8 @@ def _recipe(name: str, description: str, classes: int, groups: int, parts: Seque
 
 
 RECIPES = (
-    _recipe("omniglot", "Handwritten characters, 20 drawings each by 20 people, 28x28: the whole set.", _CLASSES, _ALPHABETS,
-            ("train", "test")),
+    _recipe("omniglot", "Handwritten characters, 20 drawings each by 20 people, 28x28: the whole set.", _CLASSES,
+            _ALPHABETS, ("train", "test")),
     _recipe("omniglot_small1", "Omniglot's first small background set: five alphabets.", 136, 5, ("small1",)),
     _recipe("omniglot_small2", "Omniglot's second small background set: five alphabets.", 156, 5, ("small2",)),
 )

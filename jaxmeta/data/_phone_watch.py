@@ -87,7 +87,7 @@ RECIPES = (
         files=(ARCHIVE,),
         description="Smartphone and smartwatch worn together, accelerometer (m/s^2) and gyroscope (rad/s), 100 Hz, "
                     "0.64 s: 5 activities; the device is the domain.",
-        origin="Matey-Sanz, Casteleyn and Granell, Dataset of inertial measurements of smartphones and smartwatches for "
-               "human activity recognition, Data in Brief 2023, and Zenodo (CC BY 4.0).",
+        origin="Matey-Sanz, Casteleyn and Granell, Dataset of inertial measurements of smartphones and smartwatches "
+               "for human activity recognition, Data in Brief 2023, and Zenodo (CC BY 4.0).",
     ),
 )

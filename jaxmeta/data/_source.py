@@ -121,7 +121,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
-        raise ValueError(f"the archive {path} is damaged or truncated ({reason}); replace it with a whole one") from error
+        raise ValueError(f"the archive {path} is damaged or truncated ({reason}); "
+                         "replace it with a whole one") from error
 
 
 def members(path: Path) -> Iterator[tuple[str, bytes]]:

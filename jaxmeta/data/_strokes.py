@@ -10,7 +10,7 @@ _UNIT = 0.84  # pixels a font unit: a capital of 21 units is 18 pixels high
 
 
 class Glyph:
-    """A glyph as arrays: points [P, 2] in pixels around its centre (y down), segments [S, 2] and stroke of each point."""
+    """A glyph as arrays: points [P, 2] in pixels around its centre (y down), segments [S, 2], stroke of each point."""
 
     def __init__(self, strokes: list[np.ndarray]):
         points = np.concatenate(strokes).astype(np.float64)
@@ -36,7 +36,8 @@ def drawn(rng: np.random.Generator, glyph: Glyph, count: int) -> np.ndarray:
     points = glyph.points[None]
     phase, direction = rng.uniform(0, 2 * np.pi, (2, count, 3, 2))
     wave = 2 * np.pi / rng.uniform(16.0, 32.0, (count, 3, 2))
-    along = (points[:, :, None, None, 0] * np.cos(direction)[:, None] + points[:, :, None, None, 1] * np.sin(direction)[:, None])
+    x, y = points[:, :, None, None, 0], points[:, :, None, None, 1]
+    along = x * np.cos(direction)[:, None] + y * np.sin(direction)[:, None]
     bent = points + 0.45 * np.sin(along * wave[:, None] + phase[:, None]).sum(2)
     bent += rng.normal(0, 0.35, (count, glyph.stroke.max() + 1, 2))[:, glyph.stroke]
     bent += rng.normal(0, 0.12, bent.shape)

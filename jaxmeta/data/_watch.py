@@ -18,8 +18,8 @@ from ._windows import windows
 
 _LENGTH = 128
 _SIZES = (6, 2, 2)
-_EXERCISES = ("pendulum", "abduction", "forward_elevation", "internal_rotation", "external_rotation", "trapezius_extension",
-              "upright_row")  # the source's PEN, ABD, FEL, IR, ER, TRAP, ROW
+_EXERCISES = ("pendulum", "abduction", "forward_elevation", "internal_rotation", "external_rotation",
+              "trapezius_extension", "upright_row")  # the source's PEN, ABD, FEL, IR, ER, TRAP, ROW
 
 
 def build(files: dict[str, Path], cache: Path) -> Dataset:

@@ -42,7 +42,8 @@ def cut(segments: Iterator[Segment], length: int) -> Iterator[tuple[int, dict]]:
             key += 1
 
 
-def complete(examples: Iterator[tuple[int, dict]], names: Mapping[str, list[str]], path: Path) -> Iterator[tuple[int, dict]]:
+def complete(examples: Iterator[tuple[int, dict]], names: Mapping[str, list[str]],
+             path: Path) -> Iterator[tuple[int, dict]]:
     """Yields the examples, and refuses at the end where a name had none: then the archive is not the whole set."""
     missing = {(feature, name) for feature, known in names.items() for name in known}
     for key, example in examples:
@@ -82,7 +83,8 @@ def builder(name: str, version: str, length: int, names: Mapping[str, list[str]]
     return _tfds.local(base, {"windows": lambda: complete(cut(segments(path), length), names, path)})
 
 
-def dataset(folder: Path, name: str, splits: Mapping[str, np.ndarray], protocol: str, classes: int | None = None) -> Dataset:
+def dataset(folder: Path, name: str, splits: Mapping[str, np.ndarray], protocol: str,
+            classes: int | None = None) -> Dataset:
     """Reads what `builder` made: the first `classes` of its classes (all by default), split by group."""
     source, features = _tfds.read(folder, "windows")
     names = {feature: tuple(features[feature].names) for feature in ("label", "group", "domain")}

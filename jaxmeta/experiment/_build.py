@@ -34,15 +34,13 @@ class Experiment(NamedTuple):
       sample: The sampler of training episodes.
       validation: The sampler of episodes that `fit` validates on: held-out classes or persons, training's ways and steps,
         evaluation's shots.
-      familiar: How it is judged on what it was trained on; what has no training is tuned here.
-      test: How it is judged at the end, on other classes or persons still.
+      test: How it is judged at the end, on classes or persons that nothing was chosen by.
     """
 
     algorithm: Algorithm
     optimiser: optax.GradientTransformation
     sample: Callable
     validation: Callable
-    familiar: Evaluation
     test: Evaluation
 
 
@@ -64,7 +62,6 @@ def build(configuration: Configuration, dataset: Dataset, over: Mapper | None = 
         METHODS[configuration.algorithm].optimiser(configuration.outer_rate),
         sampler(configuration, dataset, "train", ways, configuration.shots, **variants),
         sampler(configuration, dataset, "validation", ways, configuration.evaluation_shots),
-        evaluation(configuration, dataset, "train"),
         evaluation(configuration, dataset, "test"))
 
 

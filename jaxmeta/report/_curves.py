@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ def draw_training(axes, train: Sequence[tuple[int, float]], validation: Sequence
         steps, mean, low, high = np.transpose(validation)
         axes.errorbar(steps, 100 * mean, 100 * np.stack([mean - low, high - mean]), color=_VALIDATION, marker="o",
                       markersize=4, capsize=3, label="validation, 95 % interval")
-    axes.set(title="Meta-training", xlabel="meta-batches", ylabel="accuracy on the query (%)")
+    axes.set(title="Meta-training", xlabel="meta-batches", ylabel="accuracy on the query (%)", ylim=(0, 102))
     axes.legend(loc="lower right", fontsize=9)
     axes.grid(alpha=0.3)
 
@@ -40,8 +41,9 @@ def draw_steps(axes, curves: Mapping[str, Sequence[float]], levels: Mapping[str,
     """
     for name, accuracies in curves.items():
         axes.plot(100 * np.asarray(accuracies), marker="o", markersize=4, label=name)
+    styles = itertools.cycle(("--", "-.", ":"))
     for number, (name, accuracy) in enumerate(levels.items()):
-        axes.axhline(100 * accuracy, linestyle=("--", "-.", ":")[number % 3], color=f"C{len(curves) + number}", label=name)
+        axes.axhline(100 * accuracy, linestyle=next(styles), color=f"C{len(curves) + number}", label=name)
     axes.axhline(100 * chance, color="0.6", linewidth=1, label="chance")
     axes.set(title="Learning a new episode", xlabel="inner steps on the support", ylabel="accuracy on the query (%)",
              ylim=(0, 102))

@@ -9,6 +9,7 @@ import numpy as np
 
 _RIGHT, _WRONG = "#1b7837", "#c51b3a"
 _SHOTS, _QUERIES, _WAYS = 5, 8, 10  # of each, at most so many are drawn
+_GAP = 0.4  # of a cell, between support and query
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,13 +46,15 @@ def draw_episode(figure, episode: Episode) -> None:
     """
     ways = min(_WAYS, len(episode.support))
     shots, queries = min(_SHOTS, episode.support.shape[1]), min(_QUERIES, episode.query.shape[1])
-    gap = 0.35  # of a cell, between support and query
-    grid = figure.add_gridspec(ways, shots + 1 + queries, width_ratios=[1] * shots + [gap] + [1] * queries)
-    top = np.abs(episode.support).max()
+    # Cells about as wide as high: what is left of the width stands empty at both sides.
+    cells = shots + _GAP + queries
+    side = max(0.01, (ways * figure.bbox.width / figure.bbox.height - cells) / 2)
+    grid = figure.add_gridspec(ways, shots + queries + 3, width_ratios=[side] + [1] * shots + [_GAP] + [1] * queries + [side])
+    top = 1.0 if episode.support.ndim == 5 else np.percentile(np.abs(episode.support), 99.5)
     for way in range(ways):
         for column in range(shots + queries):
             asked = column >= shots
-            axes = figure.add_subplot(grid[way, column + asked])
+            axes = figure.add_subplot(grid[way, 1 + column + asked])
             place = column - shots if asked else column
             draw_input(axes, (episode.query if asked else episode.support)[way, place], top)
             if not column:
@@ -63,8 +66,8 @@ def draw_episode(figure, episode: Episode) -> None:
                 _frame(axes, _RIGHT if taken == way else _WRONG)
                 if taken != way:
                     axes.set_xlabel(f"taken for {taken + 1}", fontsize=8, color=_WRONG, labelpad=2)
-    right = np.mean(episode.predicted == np.arange(len(episode.predicted))[:, None])
-    figure.suptitle(f"A test episode: {len(episode.support)} new classes, {right:.0%} of the queries recognised "
+    recognised = np.mean(episode.predicted == np.arange(len(episode.predicted))[:, None])
+    figure.suptitle(f"A test episode: {len(episode.support)} new classes, {recognised:.0%} of the queries recognised "
                     "(green frames)", fontsize=12)
 
 

@@ -9,7 +9,8 @@ from jaxmeta.report._curves import draw_steps, draw_training
 from jaxmeta.report._episode import Episode, draw_episode
 
 _RESULTS, _EPISODE, _PICTURE = "results.json", "episode.npz", "report.png"
-_LEVELS = {"from_scratch": "from scratch, {steps} steps", "raw_means": "raw inputs, nearest mean"}
+_NAMES = {"trained": "meta-trained", "untrained": "untrained", "from_scratch": "from scratch, by Adam",
+          "raw_means": "raw inputs, nearest mean"}
 
 
 def write(folder: str | Path, results: dict, episode: Episode) -> Path:
@@ -44,14 +45,15 @@ def report(folder: str | Path) -> Path:
         raise FileNotFoundError(f"{folder} lacks {missing[0]}; give the folder of a run that jaxmeta train has finished")
     results = json.loads((folder / _RESULTS).read_text(encoding="utf-8"))
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = new_figure(12, 9.5)
+    figure = new_figure(12, 10)
     curves, shown = figure.subfigures(2, 1, height_ratios=(1, 1.35))
     left, right = curves.subplots(1, 2)
+    # A method without inner steps has one point, which is drawn as a level.
+    curves_of = {name: values for name, values in results["curves"].items() if len(values) > 1}
     draw_training(left, *_accuracies(records))
     draw_steps(
-        right, {f"meta-{name}" if name == "trained" else name: values for name, values in results["curves"].items()},
-        {text.format(**results[name]): results[name]["accuracy"] for name, text in _levels(results).items()},
-        1 / results["ways"])
+        right, {text: curves_of[name] for name, text in _NAMES.items() if name in curves_of},
+        {text: results[name]["accuracy"] for name, text in _NAMES.items() if name not in curves_of}, 1 / results["ways"])
     trained = results["trained"]
     curves.suptitle(f"{results['ways']}-way {results['shots']}-shot on new classes: {100 * trained['accuracy']:.1f} ± "
                     f"{100 * trained['half']:.1f} % over {results['episodes']} test episodes", fontsize=13)
@@ -68,12 +70,6 @@ def new_figure(width: float, height: float):
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _levels(results: dict) -> dict[str, str]:
-    """What has no steps: the baselines, and, of a method that takes none, itself."""
-    own = {} if results["curves"] else {"trained": "meta-trained", "untrained": "untrained"}
-    return {**own, **_LEVELS}
 
 
 def _accuracies(records: list[dict]):

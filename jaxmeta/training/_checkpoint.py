@@ -1,8 +1,8 @@
 """Checkpoints by Orbax: the last two and the best, and whatever is damaged is passed over.
 
 A checkpoint is a folder `checkpoints/<step>`: the item `arrays` has every leaf of the state by its path, the item
-`record` the rest of what a run needs to go on, and a digest of both. Orbax writes under another name and renames, so
-what has a step's name was once whole; the digest tells whether it still is.
+`record` the rest of what a run needs to go on. Orbax writes under another name and renames; the digests of all files,
+written last, tell whether they still are what they were. Orbax alone would read some missing data as zeros.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxmeta._pytree import paths
+from jaxmeta.training._run import write_json
+
+_DIGESTS = "sha256.json"
 
 
 class Restored(NamedTuple):
@@ -56,10 +59,10 @@ def save(run: Path, state: PyTree, record: dict[str, Any]) -> Path:
     target = _path(run, step)
     if target.exists():
         return target
-    record = {**record, "digest": _digest(arrays, record)}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(target, ocp.args.Composite(
             arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)))
+    write_json(target / _DIGESTS, _digests(target))
     last = steps_in(run)[-2:]
     bests = {_best_of(run, kept) for kept in last}  # Of both: a run that falls back to the first needs its best.
     for old in set(steps_in(run)) - set(last) - bests:
@@ -101,15 +104,13 @@ def load(run: Path, step: int, like: PyTree) -> Restored | None:
     """One checkpoint, or None if it is damaged. `like` gives structure, shapes and dtypes; None leaves any part out."""
     import orbax.checkpoint as ocp
 
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            items = checkpointer.restore(_path(run, step), ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()))
-        arrays, record = items["arrays"], dict(items["record"])
-        whole = record.pop("digest") == _digest(arrays, record)
-    except Exception:  # Orbax and tensorstore fail in many ways on a damaged file; to each the answer is the same.
+    path = _path(run, step)
+    if not _is_whole(path):
         return None
-    return Restored(_unflatten(arrays, like, _path(run, step)), record) if whole else None
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        items = checkpointer.restore(path, ocp.args.Composite(
+            arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()))
+    return Restored(_unflatten(items["arrays"], like, path), items["record"])
 
 
 def restore_theta(folder: str | os.PathLike, like: PyTree, best: bool = True) -> PyTree:
@@ -171,23 +172,26 @@ def _is_key(leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _digest(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> str:
-    whole = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
-    for name in sorted(arrays):
-        whole.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-        whole.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return whole.hexdigest()
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _DIGESTS}
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return json.loads((folder / _DIGESTS).read_text()) == _digests(folder)
+    except (OSError, ValueError):
+        return False
 
 
 def _best_of(run: Path, step: int) -> int | None:
     import orbax.checkpoint as ocp
 
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            items = checkpointer.restore(_path(run, step), ocp.args.Composite(record=ocp.args.JsonRestore()))
-        best = items["record"]["best"]
-    except Exception:  # As in `load`: of a damaged checkpoint nothing is known.
+    if not _is_whole(_path(run, step)):
         return None
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        items = checkpointer.restore(_path(run, step), ocp.args.Composite(record=ocp.args.JsonRestore()))
+    best = items["record"]["best"]
     return best and best["step"]
 
 

@@ -152,7 +152,7 @@ def fit(
             if validation is not None and (last or session.step % validate_every == 0):
                 better = validate(session, measure, chosen, episodes)
             if better or last or session.step % checkpoint_every == 0:
-                save(session)
+                save(session, "saved {path}" if last else "")
         if came:
             raise _interrupted(session, came[0])
         log(session)  # After the last checkpoint, which keeps the steps of a line that a longer run would go on with.

@@ -22,7 +22,8 @@ def distinct():
 
 def test_the_package_imports_without_jax_and_without_what_it_reads_with():
     blocked = ("jax", "tensorflow_datasets", "sklearn", "seglearn", "HersheyFonts", "PIL", "tensorflow")
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import jaxmeta.data as d; print(len(d.catalogue()))"
+    code = (f"import sys; sys.modules.update(dict.fromkeys({blocked})); "
+            "import jaxmeta.data as d; print(len(d.catalogue()))")
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "10\n"
 
 

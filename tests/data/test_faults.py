@@ -23,16 +23,16 @@ def left(folder):
 
 @pytest.mark.parametrize("name, hint", [("omniglt", r" \(did you mean 'omniglot'\?\)"), ("xyz", ""), (3, "")])
 def test_an_unknown_name_lists_the_known_ones(name, hint):
-    with pytest.raises(ValueError, match=f"there is no set {name!r}{hint}; choose one of glyphs, digits, watch, omniglot"):
+    with pytest.raises(ValueError, match=f"there is no set {name!r}{hint}; choose one of glyphs, digits,"):
         data.load(name)
 
 
 def test_a_wrong_source(tmp_path):
-    with pytest.raises(FileNotFoundError, match="source .*nowhere is not a folder; give the folder that holds"):
+    with pytest.raises(FileNotFoundError, match=r"source .*nowhere is not a folder; give the folder that holds"):
         data.load("omniglot", source=tmp_path / "nowhere", cache=tmp_path)
-    with pytest.raises(FileNotFoundError, match="lacks omniglot/images_background.zip; give the folder"):
+    with pytest.raises(FileNotFoundError, match=r"lacks omniglot/images_background.zip; give the folder"):
         data.load("omniglot", source=tmp_path, cache=tmp_path)
-    with pytest.raises(FileNotFoundError, match="sp_sw_har_DATA.tar.xz has no public address"):
+    with pytest.raises(FileNotFoundError, match=r"sp_sw_har_DATA.tar.xz has no public address"):
         data.load("phone_watch", cache=tmp_path)
     assert left(tmp_path) == []
 
@@ -45,30 +45,32 @@ def test_the_folder_of_a_set_will_do_as_source(tmp_path):
 
 def test_a_set_with_too_few_classes(tmp_path):
     archives.omniglot(tmp_path / "omniglot")
-    with pytest.raises(ValueError, match="must have 1623 characters in 50 alphabets, got 6 in 3 from .*background.zip"):
+    with pytest.raises(ValueError, match=r"must have 1623 characters in 50 alphabets, got 6 in 3 from .*zip"):
         data.load("omniglot", source=tmp_path, cache=tmp_path / "cache")
     assert left(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize("path, whole", [
-    ("hapt/hapt_raw.tar.xz", lambda path: archives.pack(path, archives.recordings(people=2))),
-    ("hapt/hapt_raw.zip", lambda path: archives.pack(path, archives.recordings(people=2))),
-])
-@pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b[:len(b) // 3] + b"?" * 40 + b[len(b) // 3 + 40:],
-                                    lambda b: b"", lambda b: b"not an archive"], ids=["cut", "altered", "empty", "other"])
-def test_a_damaged_archive(tmp_path, path, whole, damage):
-    path = tmp_path / path
-    whole(path)
+@pytest.mark.parametrize("name", ["hapt_raw.tar.xz", "hapt_raw.zip"])
+@pytest.mark.parametrize("damage", [
+    lambda whole: whole[:len(whole) // 2],
+    lambda whole: whole[:len(whole) // 3] + b"?" * 40 + whole[len(whole) // 3 + 40:],
+    lambda whole: b"",
+    lambda whole: b"not an archive",
+], ids=["cut", "altered", "empty", "other"])
+def test_a_damaged_archive(tmp_path, name, damage):
+    path = tmp_path / name
+    archives.pack(path, archives.recordings(people=2))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"the archive .*hapt_raw.* is damaged or truncated \(.*; replace it with a whole one"):
+    with pytest.raises(ValueError, match=r"archive .*hapt_raw.* is damaged or truncated \(.*; replace it") as caught:
         list(members(path))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_archive_leaves_no_half_prepared_set(tmp_path):
     source = tmp_path / "hapt" / "hapt_raw.tar.xz"
     archives.pack(source, archives.recordings())
     source.write_bytes(source.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="hapt_raw.tar.xz is damaged or truncated") as caught:
+    with pytest.raises(ValueError, match=r"hapt_raw.tar.xz is damaged or truncated") as caught:
         data.load("hapt", source=tmp_path, cache=tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert left(tmp_path / "cache") == []
@@ -76,7 +78,7 @@ def test_a_damaged_archive_leaves_no_half_prepared_set(tmp_path):
 
 def test_a_set_with_people_missing(tmp_path):
     archives.pack(tmp_path / "hapt_raw.tar.xz", archives.recordings(people=4))
-    with pytest.raises(ValueError, match="hapt_raw.tar.xz must hold windows of every group, got none of 'person05'"):
+    with pytest.raises(ValueError, match=r"hapt_raw.tar.xz must hold windows of every group, got none of 'person05'"):
         data.load("hapt", source=tmp_path, cache=tmp_path / "cache")
     assert left(tmp_path / "cache") == []
 
@@ -84,7 +86,7 @@ def test_a_set_with_people_missing(tmp_path):
 def test_a_truncated_gz(tmp_path):
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(bytes(1000))[:-9])
-    with pytest.raises(ValueError, match="a.gz is damaged or truncated"):
+    with pytest.raises(ValueError, match=r"a.gz is damaged or truncated"):
         gunzipped(path)
 
 
@@ -101,14 +103,14 @@ def test_an_archive_of_something_else(tmp_path):
         archives.pack(path, {"readme.txt": "hello"})
     with pytest.raises(ValueError, match="holds no drawing named folder/Alphabet/characterNN"):
         _omniglot.drawings(tmp_path / "images_background.zip")
-    with pytest.raises(ValueError, match="must hold acc_expNN_userMM.txt"):
+    with pytest.raises(ValueError, match=r"must hold acc_expNN_userMM.txt"):
         list(_hapt.segments(tmp_path / "b.tar.xz"))
-    with pytest.raises(ValueError, match="holds no recording named sNN_MM_sp.csv"):
+    with pytest.raises(ValueError, match=r"holds no recording named sNN_MM_sp.csv"):
         list(_phone_watch.segments(tmp_path / "b.tar.xz"))
 
 
 @pytest.mark.parametrize("changed, message", [
-    ({"labels.txt": "1 1 1 1 500\n"}, "names samples 1 to 500 of experiment 1, user 1, which its recordings do not hold"),
+    ({"labels.txt": "1 1 1 1 500\n"}, "samples 1 to 500 of experiment 1, user 1, which its recordings do not hold"),
     ({"labels.txt": "9 9 1 1 50\n"}, "experiment 9, user 9, which its recordings do not hold"),
     ({"labels.txt": "1 1 1\n"}, "labels.txt must have 5 columns, got 3"),
     ({"labels.txt": "1 1 13 1 50\n"}, "activity 13"),
@@ -125,7 +127,7 @@ def test_recordings_of_another_form(tmp_path, changed, message):
                                   _phone_watch._COLUMNS.decode() + "\n"])
 def test_executions_of_another_form(tmp_path, text):
     archives.pack(tmp_path / "a.zip", {"s01_01_sp.csv": text})
-    with pytest.raises(ValueError, match="a.zip: s01_01_sp.csv must"):
+    with pytest.raises(ValueError, match=r"a.zip: s01_01_sp.csv must"):
         list(_phone_watch.segments(tmp_path / "a.zip"))
 
 
@@ -183,13 +185,13 @@ def test_a_damaged_cache(tmp_path, file, keep):
         _cache.write_arrays(folder, _digits.build({}, tmp_path))
     path = tmp_path / "set" / file
     path.unlink() if keep is None else path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="the prepared set in .*set is damaged .*; delete this folder and load again"):
+    with pytest.raises(ValueError, match=r"the prepared set in .*set is damaged .*; delete this folder and load again"):
         _cache.read_arrays(tmp_path / "set")
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot be written .*; set JAXMETA_CACHE or cache= to a folder that can"):
+    with pytest.raises(OSError, match=r"cannot be written .*; set JAXMETA_CACHE or cache= to a folder that can"):
         data.load("digits", cache=tmp_path / "file")
 
 
@@ -210,5 +212,5 @@ def test_a_zip_with_one_damaged_member(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("one", b"A" * 100)
     path.write_bytes(path.read_bytes().replace(b"A" * 100, b"A" * 99 + b"B"))
-    with pytest.raises(ValueError, match="a.zip is damaged or truncated .*CRC"):
+    with pytest.raises(ValueError, match=r"a.zip is damaged or truncated .*CRC"):
         list(members(path))

@@ -49,8 +49,8 @@ def test_omniglot_is_upright_and_bright_on_dark(small):
     assert whole.inputs.dtype == np.uint8 and whole.inputs.shape == (8, 28, 28, 1)
     rows, columns = np.indices((28, 28))
     for label, images in zip((1, 2, 5, 6), whole.inputs[..., 0].reshape(4, 2, 28, 28)):
-        centres = sorted((round(float((image * columns).sum() / image.sum())), float((image * rows).sum() / image.sum()))
-                         for image in images)
+        centres = sorted((round((image * columns).sum() / image.sum()), (image * rows).sum() / image.sum())
+                         for image in images.astype(float))
         assert [column for column, _ in centres] == [6, 11]  # (20 m + 4) * 28 / 105 - 1/2
         np.testing.assert_allclose([row for _, row in centres], (10 * label + 4.5) * 28 / 105 - 0.5, atol=0.1)
     assert whole.inputs.max() == 255 and (whole.inputs == 0).mean() > 0.9
@@ -59,9 +59,9 @@ def test_omniglot_is_upright_and_bright_on_dark(small):
 def test_omniglot_is_there_under_its_official_tfds_name(small):
     import tensorflow_datasets as tfds
 
-    whole, _, root = small
+    root = small[2]
     sources = tfds.data_source("omniglot", data_dir=root / "cache" / "tfds", download=False)
-    assert {part: len(source) for part, source in sources.items()} == dict.fromkeys(("train", "test", "small1", "small2"), 4)
+    assert {part: len(source) for part, source in sources.items()} == {"train": 4, "test": 4, "small1": 4, "small2": 4}
     example = sources["test"][0]
     assert example["image"].shape == (105, 105, 3) and set(np.unique(example["image"])) == {0, 255}
     info = tfds.builder("omniglot", data_dir=root / "cache" / "tfds").info
@@ -72,14 +72,15 @@ def test_omniglot_is_there_under_its_official_tfds_name(small):
 def test_omniglot_takes_the_published_split_where_it_is(small, tmp_path):
     whole, _, _ = small
     listed = {"train": '{"background": {"Greek": ["character02"]}, "evaluation": {"Angelic": ["character01"]}}',
-              "val": '{"background": {"Greek": ["character01"]}}', "test": '{"evaluation": {"Angelic": ["character02"]}}'}
+              "val": '{"background": {"Greek": ["character01"]}}',
+              "test": '{"evaluation": {"Angelic": ["character02"]}}'}
     for which, text in listed.items():
         (tmp_path / f"torchmeta_omniglot_{which}.json").write_text(text)
     splits, protocol = _omniglot._splits(files(tmp_path), whole.class_names, whole=True)
     assert {which: ids.tolist() for which, ids in splits.items()} == {"train": [1, 2], "validation": [0], "test": [3]}
     assert protocol.startswith("torchmeta")
     (tmp_path / "torchmeta_omniglot_val.json").write_text('{"background": {"Geek": ["character01"]}}')
-    with pytest.raises(ValueError, match="torchmeta_omniglot_val.json must list half .* got KeyError"):
+    with pytest.raises(ValueError, match=r"torchmeta_omniglot_val.json must list half .* got KeyError"):
         _omniglot._splits(files(tmp_path), whole.class_names, whole=True)
 
 
@@ -145,14 +146,15 @@ def test_a_download_is_checked_and_whole_or_not_at_all(tmp_path, monkeypatch, of
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         for name, known, error, message in (
-                ("none.zip", {}, OSError, "could not be fetched .*404.*connect to the network, or put the file at hapt/h"),
+                ("none.zip", {}, OSError, "could not be fetched .*404.*; connect .* or put the file at hapt/h"),
                 ("cut.zip", {}, OSError, f"could not be fetched .*it gave 100 bytes of {len(content)}"),
                 ("hapt.zip", {"size": 7}, OSError, f"it gave {len(content)} bytes of 7"),
                 ("hapt.zip", {"sha256": "0" * 64}, ValueError, "sha256 .* expected 0000")):
             with pytest.raises(error, match=message):
                 fetch(File("hapt", "h", address + name, **known), tmp_path / "got" / "h")
             assert list((tmp_path / "got").iterdir()) == []
-        stand_in = dataclasses.replace(_catalogue._RECIPES["hapt"], files=(_hapt.RAW._replace(url=address + "hapt.zip"),))
+        there = _hapt.RAW._replace(url=address + "hapt.zip")
+        stand_in = dataclasses.replace(_catalogue._RECIPES["hapt"], files=(there,))
         monkeypatch.setitem(_catalogue._RECIPES, "hapt", stand_in)
         hapt = data.load("hapt", cache=tmp_path / "cache")
         server.shutdown()

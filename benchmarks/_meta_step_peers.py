@@ -1,0 +1,145 @@
+"""The peers of `meta_step.py`: a worker that never imports jax and answers requests, one JSON line each.
+
+Request `{"system": ..., "ways": N, "steps": K, "rate": lr, "file": npz}`; reply `{"ms": ..., "loss": ..., "norm": ...}`, or
+`{"error": ...}` for a system that is not installed. Started by `meta_step.py` in the peers' own environment.
+"""
+
+import importlib.metadata
+import json
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+torch.set_num_threads(2)
+
+
+class Net(torch.nn.Module):
+    """Conv4 with batch statistics, from the weights of the npz file."""
+
+    def __init__(self, arrays):
+        super().__init__()
+        tensor = lambda a: torch.nn.Parameter(torch.tensor(np.ascontiguousarray(a)))
+        blocks = range(1, 5)
+        self.kernels = torch.nn.ParameterList(
+            [tensor(arrays[f"body/conv{i}/kernel"].transpose(3, 2, 0, 1)) for i in blocks])
+        self.scales = torch.nn.ParameterList([tensor(arrays[f"body/norm{i}/scale"]) for i in blocks])
+        self.offsets = torch.nn.ParameterList([tensor(arrays[f"body/norm{i}/offset"]) for i in blocks])
+        self.kernel, self.bias = tensor(arrays["head/kernel"].T), tensor(arrays["head/bias"])
+
+    def forward(self, x):
+        for kernel, scale, offset in zip(self.kernels, self.scales, self.offsets):
+            x = F.batch_norm(F.conv2d(x, kernel, padding=1), None, None, scale, offset, training=True, eps=1e-5)
+            x = F.max_pool2d(F.relu(x), 2)
+        return F.linear(x.flatten(1), self.kernel, self.bias)
+
+
+def torch_func(net, tasks, steps, rate):
+    """vmap over tasks of the gradient through the inner steps."""
+    from torch.func import functional_call, grad, grad_and_value, vmap
+
+    def loss(params, x, y):
+        return F.cross_entropy(functional_call(net, params, (x,)), y)
+
+    def outer(params, xs, ys, xq, yq):
+        for _ in range(steps):
+            slope = grad(loss)(params, xs, ys)
+            params = {name: p - rate * slope[name] for name, p in params.items()}
+        return loss(params, xq, yq)
+
+    params = {name: p.detach() for name, p in net.named_parameters()}
+    grads, values = vmap(grad_and_value(outer), in_dims=(None, 0, 0, 0, 0))(params, *tasks)
+    return values.mean(), [g.mean(0) for g in grads.values()]
+
+
+def higher_(net, tasks, steps, rate):
+    import higher
+
+    net.zero_grad()
+    total = 0.0
+    optimiser = torch.optim.SGD(net.parameters(), lr=rate)
+    for xs, ys, xq, yq in zip(*tasks):
+        with higher.innerloop_ctx(net, optimiser, copy_initial_weights=False) as (learner, inner):
+            for _ in range(steps):
+                inner.step(F.cross_entropy(learner(xs), ys))
+            value = F.cross_entropy(learner(xq), yq) / len(tasks[0])
+            value.backward()
+        total += value.detach()
+    return total, [p.grad for p in net.parameters()]
+
+
+def torchopt_(net, tasks, steps, rate):
+    import torchopt
+
+    net.zero_grad()
+    total = 0.0
+    inner = torchopt.MetaSGD(net, lr=rate)
+    parameters = list(net.parameters())
+    start, optimiser = torchopt.extract_state_dict(net), torchopt.extract_state_dict(inner)
+    for xs, ys, xq, yq in zip(*tasks):
+        for _ in range(steps):
+            inner.step(F.cross_entropy(net(xs), ys))
+        value = F.cross_entropy(net(xq), yq) / len(tasks[0])
+        value.backward()
+        total += value.detach()
+        torchopt.recover_state_dict(net, start)
+        torchopt.recover_state_dict(inner, optimiser)
+    return total, [p.grad for p in parameters]
+
+
+def torch_loop(net, tasks, steps, rate):
+    """A loop over tasks with torch.autograd and nothing else."""
+    from torch.func import functional_call
+
+    start = dict(net.named_parameters())
+    net.zero_grad()
+    total = 0.0
+    for xs, ys, xq, yq in zip(*tasks):
+        params = start
+        for _ in range(steps):
+            value = F.cross_entropy(functional_call(net, params, (xs,)), ys)
+            slopes = torch.autograd.grad(value, list(params.values()), create_graph=True)
+            params = {name: p - rate * g for (name, p), g in zip(params.items(), slopes)}
+        value = F.cross_entropy(functional_call(net, params, (xq,)), yq) / len(tasks[0])
+        value.backward()
+        total += value.detach()
+    return total, [p.grad for p in net.parameters()]
+
+
+SYSTEMS = {"torch.func": torch_func, "torch.autograd loop": torch_loop, "TorchOpt": torchopt_, "higher": higher_}
+
+
+def load(path):
+    arrays = dict(np.load(path))
+    images = lambda a: torch.tensor(np.ascontiguousarray(a.transpose(0, 1, 4, 2, 3)))
+    labels = lambda a: torch.tensor(a.astype(np.int64))
+    tasks = images(arrays["xs"]), labels(arrays["ys"]), images(arrays["xq"]), labels(arrays["yq"])
+    return Net(arrays), tasks
+
+
+def main():
+    loaded = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["system"] == "versions":
+                names = ("torch", "torchopt", "higher")
+                reply = {d.name: d.version for d in importlib.metadata.distributions() if d.name in names}
+            else:
+                if request["file"] not in loaded:
+                    loaded[request["file"]] = load(request["file"])
+                net, tasks = loaded[request["file"]]
+                begin = time.perf_counter()
+                value, grads = SYSTEMS[request["system"]](net, tasks, request["steps"], request["rate"])
+                elapsed = 1e3 * (time.perf_counter() - begin)
+                norm = torch.sqrt(sum((g.double() ** 2).sum() for g in grads))
+                reply = {"ms": elapsed, "loss": float(value), "norm": float(norm)}
+        except Exception as error:  # the parent decides what a failing peer means
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), flush=True)
+
+
+if __name__ == "__main__":
+    main()
