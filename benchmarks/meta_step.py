@@ -1,6 +1,6 @@
 """How long one full second-order MAML step of Conv4 takes, beside the peers, in one interleaved run.
 
-    python benchmarks/meta_step.py --peer-python /path/to/peer/bin/python [--settings N5K1T32 N5K5T8 N20K1T8] [--usual]
+    python -m benchmarks.meta_step --peer-python /path/to/peer/bin/python [--settings N5K1T32 N5K5T8 N20K1T8] [--usual]
 
 Conv4 (64 filters, 28x28x1, batch statistics), one support and one query example a class, inner SGD of rate 0.4, the
 gradient of the mean query cross entropy for the start. Every system gets the same weights and data; losses and norms
@@ -35,9 +35,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
-from _record import environment, median_ratio, write  # noqa: E402
 from jax.sharding import PartitionSpec  # noqa: E402
 
+from benchmarks._record import environment, median_ratio, write  # noqa: E402
 from jaxmeta.models import conv4  # noqa: E402
 
 RATE, TOLERANCE = 0.4, 1e-3
@@ -138,7 +138,7 @@ class PeerWorker:
         return json.loads(self.process.stdout.readline() or '{"error": "the peers\' process ended"}')
 
 
-def measure(setting, worker, rounds, usual, seed, folder):
+def measure(setting, worker, peers, rounds, usual, seed, folder):
     """All systems at one setting, interleaved."""
     ways, steps, tasks = map(int, re.fullmatch(r"N(\d+)K(\d+)T(\d+)", setting).groups())
     params, data = problem(ways, tasks, seed)
@@ -151,7 +151,7 @@ def measure(setting, worker, rounds, usual, seed, folder):
         paths = jax.tree_util.tree_leaves_with_path(params)
         arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in paths}
         np.savez(file, **arrays, **dict(zip(("xs", "ys", "xq", "yq"), data)))
-        for peer in PEERS:
+        for peer in peers:
             systems[peer] = lambda peer=peer: worker.ask(system=peer, file=str(file), steps=steps, rate=RATE)
 
     raw, errors = {}, {}
@@ -180,6 +180,7 @@ def measure(setting, worker, rounds, usual, seed, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", default=os.environ.get("JAXMETA_PEER_PYTHON"))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
     parser.add_argument("--settings", nargs="+", default=["N5K1T32"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
@@ -193,7 +194,7 @@ def main():
         record["environment"]["peers"] = worker.ask(system="versions")
     with tempfile.TemporaryDirectory() as folder:
         for setting in options.settings:
-            result = measure(setting, worker, options.rounds, options.usual, options.seed, pathlib.Path(folder))
+            result = measure(setting, worker, options.peers, options.rounds, options.usual, options.seed, pathlib.Path(folder))
             record["settings"][setting] = result
             print(f"\n{setting}: milliseconds a step (median of {options.rounds}), times jaxmeta [95 %], MB")
             for name, row in result["systems"].items():

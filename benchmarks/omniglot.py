@@ -22,8 +22,8 @@ from jaxmeta.evaluation import evaluate
 COMMON = experiment.Configuration(data="omniglot", width=64, rotations=True)
 PRESETS = {
     "maml": dict(algorithm="maml", ways=5, shots=1, queries=3, tasks=4, outer_rate=1e-3, steps=13_000),
-    "protonet": dict(algorithm="protonet", ways=20, shots=1, queries=5, evaluation_ways=5, tasks=2, outer_rate=1e-3,
-                     steps=3000),
+    "protonet": dict(algorithm="protonet", ways=20, shots=1, queries=3, evaluation_ways=5, tasks=2, outer_rate=1e-3,
+                     steps=2000),
 }
 VALIDATIONS, EPISODES = 10, 600
 

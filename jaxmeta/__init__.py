@@ -32,7 +32,7 @@ _PUBLIC = {
     "jaxmeta._pytree": ("everything", "excluding", "named"),
     "jaxmeta.algorithms": ("anil", "boil", "cavia", "fomaml", "maml", "meta_curvature", "meta_sgd", "protonet", "r2d2",
                            "reptile"),
-    "jaxmeta.bias": ("compose", "context", "fixed", "hyperparameters", "initialisation", "preconditioner", "proximal",
+    "jaxmeta.bias": ("compose", "context", "element", "fixed", "hyperparameters", "initialisation", "preconditioner", "proximal",
                      "representation", "shared", "step_sizes"),
     "jaxmeta.estimator": ("first_order", "unrolled"),
     "jaxmeta.learner": ("cross_entropy", "gradient", "prototypes", "ridge", "squared_error"),

@@ -64,7 +64,7 @@ def judge(key, configuration: Configuration, experiment: Experiment, theta, epis
     without = max(("from_scratch", "raw_means"), key=lambda name: values[name].mean())
     judged = {name: _json(interval(each)) for name, each in values.items()}
     judged["from_scratch"]["steps"] = best
-    return {"ways": configuration.evaluation_ways, "shots": configuration.evaluation_shots, "steps": steps,
+    return {"ways": configuration.evaluation_ways, "shots": configuration.evaluation_shots, "inner_steps": steps,
             "episodes": episodes, **judged,
             "gain": {"over": without, **_json(paired_difference(values["trained"], values[without]))},
             "curves": {name: each.mean(0).tolist() for name, each in walks.items()}}

@@ -40,13 +40,40 @@ def trained(jaxmeta, tmp_path_factory):
     return out, json.loads(stdout)  # the whole of standard output is one JSON value
 
 
-def refused(jaxmeta, *arguments) -> str:
+# Runs the command for each list of arguments that it reads, in one process: what starts slowly starts once.
+MANY = """
+import contextlib, io, json, sys, traceback
+from jaxmeta.cli import main
+answers = []
+for arguments in json.load(sys.stdin):
+    sys.argv, out, err = ["jaxmeta", *arguments], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            code = 1
+            traceback.print_exc()
+    answers.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(answers))
+"""
+
+
+def in_one_process(*cases):
+    done = subprocess.run([sys.executable, "-c", MANY], input=json.dumps([list(map(str, case)) for case in cases]),
+                          capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check_refusal(answer, sentence: str):
     """The sentence by which the command refuses: alone on standard error, exit code 2, no traceback."""
-    code, stdout, stderr = jaxmeta(*arguments)
+    code, stdout, stderr = answer
     lines = [line for line in stderr.splitlines() if line and line != "jaxmeta: starting"]
     assert (code, stdout, len(lines)) == (2, "", 1), stderr
     assert lines[0].startswith("jaxmeta: ")
-    return lines[0]
+    assert sentence in lines[0]
 
 
 def test_training_leaves_results_and_a_picture(trained):
@@ -75,11 +102,9 @@ def test_a_run_is_resumed_without_its_settings(trained, jaxmeta):
     assert json.loads(stdout)["steps"] == 24
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 24
-    assert "ways 2, got 3" in refused(jaxmeta, "train", "--resume", "--out", out, "--ways", 3)
-    assert "already holds a run" in refused(jaxmeta, "train", *SMALL, "--out", out)
 
 
-@pytest.mark.parametrize("arguments, sentence", [
+BAD = [
     (["--ways", "6"], "6-way episodes"),
     (["--ways", "1"], "--ways"),
     (["--ways", "-1"], "--ways"),
@@ -105,25 +130,49 @@ def test_a_run_is_resumed_without_its_settings(trained, jaxmeta):
     (["--out", "/dev/null/run"], "/dev/null/run"),
     (["--algoritm", "maml"], "--algorithm"),
     (["--rotations", "--data", "watch", "--model", "conv1d"], "rotations"),
-])
-def test_a_bad_option_of_train_is_refused_in_one_sentence(jaxmeta, tmp_path, arguments, sentence):
-    assert sentence in refused(jaxmeta, "train", *SMALL, "--out", tmp_path / "run", *arguments)
-    assert not (tmp_path / "run" / "configuration.json").exists()
+]
 
 
-def test_bad_options_of_the_other_commands_are_refused(trained, jaxmeta, tmp_path):
+@pytest.fixture(scope="module")
+def answers_to_bad(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bad") / "run"
+    answers = in_one_process(*(["train", *SMALL, "--out", out, *arguments] for arguments, _ in BAD))
+    assert not (out / "configuration.json").exists()
+    return answers
+
+
+@pytest.mark.parametrize("number", range(len(BAD)), ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_a_bad_option_of_train_is_refused_in_one_sentence(answers_to_bad, number):
+    check_refusal(answers_to_bad[number], BAD[number][1])
+
+
+def test_bad_options_of_the_other_commands_are_refused(trained, tmp_path):
     out, _ = trained
-    assert "holds no run" in refused(jaxmeta, "evaluate", tmp_path)
-    assert "4-way episodes" in refused(jaxmeta, "evaluate", out, "--ways", 4)
-    assert "has no split 'tset'" in refused(jaxmeta, "evaluate", out, "--split", "tset")
-    assert "choose data of the same shape" in refused(jaxmeta, "evaluate", out, "--data", "watch")
-    assert "did you mean 'digits'" in refused(jaxmeta, "data", "show", "digit")
-    assert "/dev/null" in refused(jaxmeta, "data", "show", "digits", "--out", "/dev/null/a.png")
-    assert "'evaluat'" in refused(jaxmeta, "evaluat")
-    assert "--out" in refused(jaxmeta, "train")
+    cases = {
+        ("evaluate", tmp_path): "holds no run",
+        ("evaluate", out, "--ways", 4): "4-way episodes",
+        ("evaluate", out, "--split", "tset"): "has no split 'tset'",
+        ("evaluate", out, "--data", "watch"): "choose data of the same shape",
+        ("data", "show", "digit"): "did you mean 'digits'",
+        ("data", "show", "digits", "--out", "/dev/null/a.png"): "/dev/null",
+        ("train", "--resume", "--out", out, "--ways", 3): "ways 2, got 3",
+        ("train", *SMALL, "--out", out): "already holds a run",
+        ("evaluat",): "'evaluat'",
+        ("train",): "--out",
+    }
+    for answer, sentence in zip(in_one_process(*cases), cases.values()):
+        check_refusal(answer, sentence)
 
 
-@pytest.mark.parametrize("arguments, words", [
+def test_an_error_within_keeps_its_traceback(tmp_path):
+    program = ("import jaxmeta.data; jaxmeta.data.load = lambda name: 1 / 0\n"
+               "from jaxmeta.cli import main; main()")
+    done = subprocess.run([sys.executable, "-c", program, "train", "--out", tmp_path / "run"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr and "Traceback" in done.stderr
+
+
+HELP = [
     ([], ["train", "evaluate", "algorithms", "data", "jaxmeta train --algorithm maml"]),
     (["train", "--help"], ["--ways", "--resume", "--json", "jaxmeta train --resume"]),
     (["evaluate", "--help"], ["--episodes", "jaxmeta evaluate runs/a"]),
@@ -131,12 +180,15 @@ def test_bad_options_of_the_other_commands_are_refused(trained, jaxmeta, tmp_pat
     (["algorithms"], ["maml", "Finn et al., ICML 2017", "r2d2"]),
     (["data", "list"], ["glyphs", "omniglot", "person"]),
     (["--version"], ["jaxmeta 0."]),
-])
-def test_help_and_tables(jaxmeta, arguments, words):
-    code, stdout, stderr = jaxmeta(*arguments)
-    assert code == 0, stderr
-    for word in words:
-        assert word in stdout
+    (["data", "list", "--json"], ['"by": "group"']),
+]
+
+
+def test_help_and_tables():
+    for (code, stdout, stderr), (_, words) in zip(in_one_process(*(arguments for arguments, _ in HELP)), HELP):
+        assert code == 0, stderr
+        for word in words:
+            assert word in stdout
 
 
 def test_help_does_not_import_jax():

@@ -8,7 +8,7 @@ import pytest
 from jaxmeta import data, report
 
 RESULTS = {
-    "ways": 3, "shots": 1, "steps": 2, "episodes": 10,
+    "ways": 3, "shots": 1, "inner_steps": 2, "episodes": 10,
     **{name: {"accuracy": 0.5, "half": 0.1} for name in ("trained", "untrained", "from_scratch", "raw_means")},
     "curves": {"trained": [0.3, 0.4, 0.6], "untrained": [0.3, 0.3, 0.4], "from_scratch": [0.3] * 21},
 }

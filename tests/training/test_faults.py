@@ -16,7 +16,7 @@ from jaxmeta.training import Interrupted, NonFinite, console
 
 
 def test_an_inner_rate_that_diverges_stops_the_run(tmp_path):
-    with pytest.raises(NonFinite, match="not finite at step 1, in task 0, 1, 2, 3 of .* inner learning rate") as caught:
+    with pytest.raises(NonFinite, match=r"not finite at step 1, in task 0, 1, 2, 3 of .* inner learning rate") as caught:
         train(tmp_path, 20, algorithm=jm.maml(learner(rate=1e80, steps=20)))
     assert caught.value.step == 1 and caught.value.tasks == [0, 1, 2, 3] and caught.value.checkpoint is None
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(caught.value.fitted.state.theta)))
@@ -41,7 +41,8 @@ def test_one_bad_task_of_one_step_is_named_and_moves_nothing(tmp_path, harm, per
         return value + jnp.sqrt(jnp.where(batch.y[0] == 7.0, 0.0, 1.0) * (phi["slope"] ** 2)), aux
 
     algorithm = jm.maml(plain._replace(loss=loss))
-    with pytest.raises(NonFinite, match="at step 11, in task 2 of the meta-batch; the last good checkpoint is .*/8;") as e:
+    sentence = r"at step 11, in task 2 of the meta-batch; the last good checkpoint is .*/8;"
+    with pytest.raises(NonFinite, match=sentence) as e:
         train(tmp_path / "run", 12, sample=batches, algorithm=algorithm, checkpoint_every=4, steps_per_call=per_call)
     assert e.value.checkpoint == tmp_path / "run" / "checkpoints" / "8"
     assert int(e.value.fitted.state.step) == 10 == int(good.state.step)
@@ -70,7 +71,8 @@ def test_a_signal_saves_and_says_how_to_resume(tmp_path, number):
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=f"{number.name} after step 7 of 16: saved .*/7; resume with resume=True") as caught:
+    sentence = f"{number.name} after step 7 of 16: saved .*/7; resume with resume=True"
+    with pytest.raises(Interrupted, match=sentence) as caught:
         train(tmp_path / "parts", 16, steps_per_call=1, progress=press)
     assert caught.value.exit_code == 128 + number and int(caught.value.fitted.state.step) == 7
     assert signal.getsignal(number) is before

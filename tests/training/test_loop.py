@@ -38,11 +38,12 @@ def test_the_steps_are_those_of_a_plain_loop():
     key_start, key_steps, _ = jax.random.split(key, 3)
     task = sample(jax.random.split(key_start, 3)[0])
     theta = algorithm.bilevel.init(jax.random.split(key_start)[0], task)
+    estimator = jax.jit(lambda *given: algorithm.estimator.estimate(given[0], algorithm.bilevel, *given[1:], ()))
     state = optimiser.init(theta)
     for step in range(5):
         key_tasks, key_estimate = jax.random.split(jax.random.fold_in(key_steps, step))
         tasks = jax.vmap(sample)(jax.random.split(key_tasks, 3))
-        estimate, _ = algorithm.estimator.estimate(key_estimate, algorithm.bilevel, theta, tasks, ())
+        estimate, _ = estimator(key_estimate, theta, tasks)
         updates, state = optimiser.update(estimate.grad, state, theta)
         theta = optax.apply_updates(theta, updates)
     chex.assert_trees_all_close(fitted.state.theta, theta, rtol=1e-12)

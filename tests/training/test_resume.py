@@ -60,9 +60,8 @@ def test_an_estimator_with_state_is_restored(tmp_path):
 
 
 def test_a_grain_stream_goes_on_where_it_was(tmp_path):
-    values = np.random.default_rng(0).normal(size=(40, 1)).astype(np.float32)
-    model = jm.learner.gradient(jm.models.mlp((4,), 2), steps=1)
-    algorithm = jm.maml(model)
+    values = np.random.default_rng(0).normal(size=(40,)).astype(np.float32)
+    algorithm = jm.maml(learner())
     stream = jm.stream(list(values), np.repeat(np.arange(4), 10), ways=2, shots=2, queries=2, tasks=3)
     straight = train(tmp_path / "a", 8, sample=stream, algorithm=algorithm, steps_per_call=3)
     train(tmp_path / "b", 4, sample=stream, algorithm=algorithm, steps_per_call=3)
@@ -165,7 +164,7 @@ def test_another_configuration_is_refused(run, tmp_path):
     with pytest.raises(ValueError, match=r"made with fit.theta.1/0 = nothing, got float64\[\]|fit.theta"):
         train(copy, 24, resume=True, algorithm=jm.meta_sgd(learner()))
     (copy / "configuration.json").write_text('{"fit"')
-    with pytest.raises(ValueError, match="damaged .*configuration.json"):
+    with pytest.raises(ValueError, match=r"damaged .*configuration.json"):
         train(copy, 24, resume=True)
     (copy / "configuration.json").unlink()
     with pytest.raises(ValueError, match="is from another configuration: 'theta"):
