@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -53,10 +54,13 @@ def _mapped(function, axes):
 
 
 def _batch(arguments, axes, forward, backward):
-    x, *fixed = arguments
-    size = next(a.shape[axis] for a, axis in zip(arguments, axes) if axis is not batching.not_mapped)
-    x = batching.bdim_at_front(x, axes[0], size)
-    axes = (0, *axes[1:])
+    (x, *fixed), (first, *others) = arguments, axes
+    if first is None:
+        size = next(a.shape[axis] for a, axis in zip(fixed, others) if axis is not None)
+        x = jnp.broadcast_to(x[None], (size, *x.shape))
+    else:
+        x = jnp.moveaxis(x, first, 0)
+    axes = (0, *others)
     return _linear.bind(x, *fixed, forward=_mapped(forward, axes), backward=_mapped(backward, axes)), 0
 
 

