@@ -6,7 +6,15 @@ import os
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+    """What compiles for a whole file, or for one member of the contract, stays in one process of `-n`."""
+    for item in items:
+        member = getattr(item, "callspec", None) and item.callspec.params.get("member")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {member or ''}"))
