@@ -11,7 +11,7 @@ demo:
 	$(PYTHON) -m venv .demo/venv
 	.demo/venv/bin/python -m pip install --quiet .
 	.demo/venv/bin/jaxmeta train --algorithm maml --data glyphs --ways 5 --shots 1 --queries 3 --width 16 \
-		--steps $(DEMO_STEPS) --episodes $(DEMO_EPISODES) --validate-every $$(( ($(DEMO_STEPS) + 3) / 4 )) --out .demo/run
+		--convolution dot --steps $(DEMO_STEPS) --episodes $(DEMO_EPISODES) --validate-every $$(( ($(DEMO_STEPS) + 3) / 4 )) --out .demo/run
 
 test: .venv/installed
 	.venv/bin/python -m pytest -n auto --dist loadgroup

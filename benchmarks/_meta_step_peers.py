@@ -1,11 +1,12 @@
 """The peers of `meta_step.py`: a worker that never imports jax and answers requests, one JSON line each.
 
-Request `{"system": ..., "ways": N, "steps": K, "rate": lr, "file": npz}`; reply `{"ms": ..., "loss": ..., "norm": ...}`, or
+Request `{"system": ..., "steps": K, "rate": lr, "file": npz}`; reply `{"ms": ..., "cpu_ms": ..., "loss": ..., "norm": ...}`, or
 `{"error": ...}` for a system that is not installed. Started by `meta_step.py` in the peers' own environment.
 """
 
 import importlib.metadata
 import json
+import os
 import sys
 import time
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-torch.set_num_threads(2)
+torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
 class Net(torch.nn.Module):
@@ -131,11 +132,11 @@ def main():
                 if request["file"] not in loaded:
                     loaded[request["file"]] = load(request["file"])
                 net, tasks = loaded[request["file"]]
-                begin = time.perf_counter()
+                begin, begin_cpu = time.perf_counter(), time.process_time()
                 value, grads = SYSTEMS[request["system"]](net, tasks, request["steps"], request["rate"])
-                elapsed = 1e3 * (time.perf_counter() - begin)
+                elapsed, cpu = 1e3 * (time.perf_counter() - begin), 1e3 * (time.process_time() - begin_cpu)
                 norm = torch.sqrt(sum((g.double() ** 2).sum() for g in grads))
-                reply = {"ms": elapsed, "loss": float(value), "norm": float(norm)}
+                reply = {"ms": elapsed, "cpu_ms": cpu, "loss": float(value), "norm": float(norm)}
         except Exception as error:  # the parent decides what a failing peer means
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), flush=True)

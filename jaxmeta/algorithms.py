@@ -9,10 +9,19 @@ from __future__ import annotations
 from jaxmeta._pytree import Where, named
 from jaxmeta.base import Algorithm, Bilevel, Learner, query_loss
 from jaxmeta.bias import (
-    compose, context, element, hyperparameters, initialisation, kronecker, preconditioner, representation,
-    shared, step_sizes,
+    compose,
+    context,
+    element,
+    hyperparameters,
+    initialisation,
+    kronecker,
+    preconditioner,
+    representation,
+    shared,
+    step_sizes,
 )
-from jaxmeta.estimator import first_order, reptile as reptile_estimator, unrolled
+from jaxmeta.estimator import first_order, unrolled
+from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.learner import prototypes, ridge
 
 

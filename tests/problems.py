@@ -6,7 +6,6 @@ import numpy as np
 import optax
 
 import jaxmeta as jm
-from jaxmeta.base import Examples
 from jaxmeta.bias import diagonal, element, leaf, positive, scalar
 from jaxmeta.models import Model
 

@@ -42,7 +42,8 @@ def evaluate(
     """
     import jax
 
-    from jaxmeta import data as sets, evaluation, experiment, training
+    from jaxmeta import data as sets
+    from jaxmeta import evaluation, experiment, training
 
     with refusing():
         trained = saved_configuration(run)

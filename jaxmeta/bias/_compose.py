@@ -23,8 +23,8 @@ def compose(*biases: Bias) -> Bias:
 
     def init(key, task, learner):
         thetas = []
-        for bias, key in zip(biases, jax.random.split(key, len(biases))):
-            theta = bias.init(key, task, learner)
+        for bias, own in zip(biases, jax.random.split(key, len(biases))):
+            theta = bias.init(own, task, learner)
             learner = bias.shape(theta, task, learner)
             thetas.append(theta)
         return tuple(thetas)

@@ -97,26 +97,31 @@ METHODS = {
 }
 
 
-def _mlp(outputs, width, norm):
-    return models.mlp([width, width], outputs)
+def _mlp(outputs, width, **blocks):
+    return models.mlp([width, width], outputs)  # it has neither normalisation nor convolutions
 
 
-def _resnet12(outputs, width, norm):
-    return models.resnet12(outputs, widths=(width, 2 * width, 4 * width, 8 * width), norm=norm)
+def _resnet12(outputs, width, **blocks):
+    return models.resnet12(outputs, widths=(width, 2 * width, 4 * width, 8 * width), **blocks)
 
 
 class Net(NamedTuple):
-    """A model as a configuration names it: `make(outputs, width, norm)` for inputs of so many `axes` without n."""
+    """A model as a configuration names it, for inputs of so many `axes` without n.
+
+    `make(outputs, width, norm=, convolution=)` makes it.
+    """
 
     make: Callable
     axes: tuple[int, ...]
 
 
 MODELS = {
-    "conv4": Net(lambda outputs, width, norm: models.conv4(outputs, filters=width, norm=norm), (3,)),
+    "conv4": Net(models.conv4, (3,)),
     "resnet12": Net(_resnet12, (3,)),
-    "conv1d": Net(lambda outputs, width, norm: models.conv1d(outputs, filters=width, norm=norm), (2,)),
+    "conv1d": Net(models.conv1d, (2,)),
     "mlp": Net(_mlp, (2, 3)),
 }
 
 NORMS = {"batch": models.batch_norm, "layer": models.layer_norm, "none": models.none}
+
+CONVOLUTIONS = {"dot": models.dot_conv, "lax": models.lax_conv}

@@ -9,6 +9,18 @@ from ._normalisation import batch_norm, group_norm, layer_norm, none
 from ._resnet import resnet12
 
 __all__ = [
-    "Model", "batch_norm", "conv1d", "conv4", "dot_conv", "equinox", "group_norm", "layer_norm", "lax_conv", "linen",
-    "mlp", "nnx", "none", "resnet12",
+    "Model",
+    "batch_norm",
+    "conv1d",
+    "conv4",
+    "dot_conv",
+    "equinox",
+    "group_norm",
+    "lax_conv",
+    "layer_norm",
+    "linen",
+    "mlp",
+    "nnx",
+    "none",
+    "resnet12",
 ]

@@ -5,6 +5,8 @@ Axis letters: `n` examples, `h`, `w` places, `c` channels in, `d` channels out.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -48,9 +50,19 @@ def default_convolution():
     return dot_conv if jax.default_backend() == "cpu" else lax_conv
 
 
+def _larger(a, b):
+    """The larger of two, the first among equals, not a number where either is."""
+    return jnp.where((b > a) | (b != b), b, a)
+
+
 def max_pool(x, window: tuple[int, int] = (2, 2)):
-    """The largest value of each window of an `[n, h, w, c]`; what does not fill a window is left out."""
+    """The largest value of each window of an `[n, h, w, c]`; what does not fill a window is left out.
+
+    Made of selections: the derivative of `jnp.max` asks which values equal the maximum, and where XLA computes them
+    twice and rounds them differently none does, which made Hessian-vector products wrong or not a number.
+    """
     n, h, w, c = x.shape
     a, b = window
     h, w = h // a, w // b
-    return jnp.max(x[:, : h * a, : w * b].reshape(n, h, a, w, b, c), (2, 4))
+    x = x[:, : h * a, : w * b].reshape(n, h, a, w, b, c)
+    return reduce(_larger, [x[:, :, i, :, j] for i in range(a) for j in range(b)])

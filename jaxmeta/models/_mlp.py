@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from ._adapters import linen
-from ._layers import Head, Dense
+from ._layers import Dense, Head
 from ._model import Model, check_batch
 
 
