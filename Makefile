@@ -1,7 +1,7 @@
 # `make demo` shows what jaxmeta does, `make test` runs the whole suite; each in a virtual environment of its own.
 # PYTHON chooses the interpreter, DEMO_STEPS and DEMO_EPISODES make the demonstration shorter or longer.
 PYTHON ?= python3
-DEMO_STEPS ?= 400
+DEMO_STEPS ?= 300
 DEMO_EPISODES ?= 300
 
 .PHONY: demo test clean
@@ -11,7 +11,7 @@ demo:
 	$(PYTHON) -m venv .demo/venv
 	.demo/venv/bin/python -m pip install --quiet .
 	.demo/venv/bin/jaxmeta train --algorithm maml --data glyphs --ways 5 --shots 1 --queries 3 --width 16 \
-		--convolution dot --steps $(DEMO_STEPS) --episodes $(DEMO_EPISODES) --validate-every $$(( ($(DEMO_STEPS) + 3) / 4 )) --out .demo/run
+		--steps $(DEMO_STEPS) --episodes $(DEMO_EPISODES) --validate-every $$(( ($(DEMO_STEPS) + 3) / 4 )) --out .demo/run
 
 test: .venv/installed
 	.venv/bin/python -m pytest -n auto --dist loadgroup

@@ -38,8 +38,6 @@ def train(
         _NET, "conv4, resnet12, conv1d or mlp. Default conv4 for images, conv1d for sensor windows.")] = None,
     width: Annotated[int | None, _option(_NET, "Channels of its first layers. Default 32.", min=1)] = None,
     norm: Annotated[str | None, _option(_NET, "batch, layer or none. Default: the method's, mostly batch.")] = None,
-    convolution: Annotated[str | None, _option(
-        _NET, "dot or lax. Default: what is fastest in long runs; dot compiles in half the time.")] = None,
     inner_rate: Annotated[float | None, _option(
         _LEARNING, "Step size within an episode. Default: the method's.", min=0.0)] = None,
     inner_steps: Annotated[int | None, _option(

@@ -9,11 +9,11 @@ from jaxmeta.experiment._build import Evaluation, Experiment, build, evaluation,
 from jaxmeta.experiment._configuration import Configuration, complete
 from jaxmeta.experiment._heads import at_other_ways
 from jaxmeta.experiment._judge import at_evaluation, judge, play
-from jaxmeta.experiment._methods import CONVOLUTIONS, METHODS, MODELS, NORMS, Method
+from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Method
 from jaxmeta.experiment._predict import predictions
 
 __all__ = [
-    "CONVOLUTIONS", "METHODS", "MODELS", "NORMS", "Configuration", "Evaluation", "Experiment", "Method", "at_evaluation",
+    "METHODS", "MODELS", "NORMS", "Configuration", "Evaluation", "Experiment", "Method", "at_evaluation",
     "at_other_ways", "build", "complete", "evaluation", "from_scratch", "judge", "mapper", "play", "predictions",
     "raw_means", "shapes", "trained",
 ]

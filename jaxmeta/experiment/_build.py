@@ -13,7 +13,7 @@ import optax
 from jaxmeta.base import Algorithm, Bilevel, Examples, Task, query_loss
 from jaxmeta.data import Dataset
 from jaxmeta.experiment._configuration import Configuration
-from jaxmeta.experiment._methods import CONVOLUTIONS, METHODS, MODELS, NORMS, Level
+from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Level
 from jaxmeta.parallel import Mapper, over_tasks, task_mesh
 from jaxmeta.tasks import episodes, inductive, pool, rotations
 
@@ -85,9 +85,8 @@ def _algorithm(configuration: Configuration, level: Level, over: Mapper | None =
 
 def model(configuration: Configuration):
     """The configuration's net, `outputs -> Model`."""
-    make = MODELS[configuration.model].make
-    blocks = {"norm": NORMS[configuration.norm], "convolution": CONVOLUTIONS.get(configuration.convolution)}
-    return lambda outputs: make(outputs, configuration.width, **blocks)
+    make, norm = MODELS[configuration.model].make, NORMS[configuration.norm]
+    return lambda outputs: make(outputs, configuration.width, norm=norm)
 
 
 def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: int, shots: int, **variants):

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxmeta import _check
 from jaxmeta.data import Dataset
-from jaxmeta.experiment._methods import CONVOLUTIONS, METHODS, MODELS, NORMS
+from jaxmeta.experiment._methods import METHODS, MODELS, NORMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Configuration:
       model: A key of `MODELS`; default 'conv4' for images and 'conv1d' for windows.
       width: Channels of the model's (first) layers.
       norm: A key of `NORMS`.
-      convolution: A key of `CONVOLUTIONS`, or None for what is fastest in long runs; 'dot' compiles in half the time.
       ways: Classes in a training episode.
       shots: Support examples a class in training.
       queries: Query examples a class.
@@ -48,7 +47,6 @@ class Configuration:
     model: str | None = None
     width: int = 32
     norm: str | None = None
-    convolution: str | None = None
     ways: int = 5
     shots: int = 1
     queries: int = 5
@@ -104,8 +102,6 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
         configuration, **{name: value for name, value in defaults.items() if getattr(configuration, name) is None})
     net = MODELS[chosen("model", full.model, MODELS)]
     chosen("norm", full.norm, NORMS)
-    if full.convolution is not None:
-        chosen("convolution", full.convolution, CONVOLUTIONS)
     if len(full.inputs) not in net.axes:
         fitting = [name for name, other in MODELS.items() if len(full.inputs) in other.axes]
         raise ValueError(f"model '{full.model}' is not for inputs of shape {list(full.inputs)}, which '{full.data}' has; "

@@ -97,19 +97,16 @@ METHODS = {
 }
 
 
-def _mlp(outputs, width, **blocks):
-    return models.mlp([width, width], outputs)  # it has neither normalisation nor convolutions
+def _mlp(outputs, width, norm):
+    return models.mlp([width, width], outputs)  # it has no normalisation
 
 
-def _resnet12(outputs, width, **blocks):
-    return models.resnet12(outputs, widths=(width, 2 * width, 4 * width, 8 * width), **blocks)
+def _resnet12(outputs, width, norm):
+    return models.resnet12(outputs, widths=(width, 2 * width, 4 * width, 8 * width), norm=norm)
 
 
 class Net(NamedTuple):
-    """A model as a configuration names it, for inputs of so many `axes` without n.
-
-    `make(outputs, width, norm=, convolution=)` makes it.
-    """
+    """A model as a configuration names it: `make(outputs, width, norm=norm)`, for inputs of so many `axes` without n."""
 
     make: Callable
     axes: tuple[int, ...]
@@ -123,5 +120,3 @@ MODELS = {
 }
 
 NORMS = {"batch": models.batch_norm, "layer": models.layer_norm, "none": models.none}
-
-CONVOLUTIONS = {"dot": models.dot_conv, "lax": models.lax_conv}

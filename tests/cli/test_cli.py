@@ -117,7 +117,6 @@ BAD = [
     (["--model", "conv5"], "did you mean 'conv4'"),
     (["--model", "conv1d"], "is not for inputs of shape"),
     (["--norm", "bach"], "did you mean 'batch'"),
-    (["--convolution", "lux"], "did you mean 'lax'"),
     (["--algorithm", "boil", "--evaluation-ways", "3"], "does not adapt"),
     (["--inner-rate", "-0.1"], "--inner-rate"),
     (["--inner-rate", "nan"], "inner"),
