@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -50,6 +51,7 @@ _WrongUsage = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Runs the command: 0 if all went well, 2 for what was refused, 130 after Ctrl-C; other failures keep their traceback."""
+    warnings.showwarning = lambda message, *where, **more: say(f"jaxmeta: {message}")
     try:
         # A command that needs another one after it shows its help.
         arguments = sys.argv[1:] + (["--help"] if sys.argv[1:] in ([], ["data"]) else [])

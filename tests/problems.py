@@ -1,5 +1,7 @@
 """Small smooth problems that the tests share."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,12 @@ def classification(dtype=np.float64, shots=2, queries=2):
 
 def batch(sample, tasks=4, seed=1):
     return jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(seed), tasks))
+
+
+@functools.cache
+def classified(dtype=np.float64, tasks=4, seed=1):
+    """A batch of `classification` tasks, drawn once for all tests."""
+    return batch(classification(dtype), tasks, seed)
 
 
 def one(tasks):

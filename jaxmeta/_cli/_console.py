@@ -33,7 +33,8 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 160)
-    drawn = Table(*columns, title=title, title_justify="left")
+    console.print(title, markup=False, highlight=False)  # a table's own title is broken to the table's width
+    drawn = Table(*columns)
     for row in rows:
         drawn.add_row(*row)
     console.print(drawn)

@@ -73,7 +73,7 @@ def evaluate(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episo
 
 def curve(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episodes: int = 600, steps: int = 10,
           over: Mapper | None = None) -> Result:
-    """The learner's loss on the query after each of 0, 1, ..., K inner steps: what adaptation buys.
+    """The outer loss if learning had ended after 0, 1, ..., K inner steps: what adaptation buys.
 
     Args:
       key, bilevel, theta, sample, episodes, over: As in `evaluate`; the same key gives the same episodes.
@@ -145,7 +145,11 @@ def _curves(key, theta, sample, *, bilevel, episodes, over, steps):
         learner = bilevel.bias.shape(theta, task, bilevel.learner)
         walked = trajectory(key_process, learner, task)
         points = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), walked.start, walked.path)
-        return jax.lax.map(lambda phi: scalars(*learner.loss(key_outer, phi, task.query)), points)
+
+        def judged(phi):  # as if learning had ended here
+            return scalars(*bilevel.outer(key_outer, learner, walked._replace(end=phi), task))
+
+        return jax.lax.map(judged, points)
 
     return _each_episode(key, theta, sample, episodes, over, one)
 

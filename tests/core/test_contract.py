@@ -24,8 +24,8 @@ KEY = jax.random.key(0)
 def member(request):
     make = MEMBERS[request.param]
     algorithm = make()
-    tasks = problems.batch(problems.classification())
-    theta = algorithm.bilevel.init(KEY, problems.one(tasks))
+    tasks = problems.classified()
+    theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
     # Away from symmetric points, where a wrong derivative may happen to be zero.
     theta = jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(x.size).normal(size=x.shape), theta)
     compiled = jax.jit(lambda theta, tasks: estimate(make(jm.over_tasks(chunk=4)), theta, tasks))
@@ -49,7 +49,7 @@ def test_theta_is_a_plain_pytree(member):
         return tree is None or isinstance(tree, jax.Array)
 
     algorithm = member.make()
-    theta = algorithm.bilevel.init(KEY, problems.one(member.tasks))
+    theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(member.tasks))
     assert plain(theta)
     chex.assert_trees_all_equal_structs(theta, member.theta)
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(theta))
@@ -76,7 +76,7 @@ def test_directional_derivatives_agree_with_central_differences(member):
 
 def test_the_second_call_does_not_recompile(member):
     before = member.compiled._cache_size()
-    member.compiled(jax.tree.map(lambda x: x * 1.1, member.theta), problems.batch(problems.classification(), seed=7))
+    member.compiled(jax.tree.map(lambda x: x * 1.1, member.theta), problems.classified(seed=7))
     assert member.compiled._cache_size() == max(before, 1)
 
 
@@ -84,8 +84,8 @@ def test_the_second_call_does_not_recompile(member):
 @pytest.mark.parametrize("name", [
     name if name in ("maml", "protonet") else pytest.param(name, marks=pytest.mark.slow) for name in problems.ALGORITHMS])
 def test_jit_is_no_jit(name):
-    algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=4)), problems.batch(problems.classification())
-    theta = algorithm.bilevel.init(KEY, problems.one(tasks))
+    algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=4)), problems.classified()
+    theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
     compiled = jax.jit(lambda theta: estimate(algorithm, theta, tasks))(theta)
     chex.assert_trees_all_close(compiled, estimate(algorithm, theta, tasks), rtol=1e-11, atol=1e-12)
 
@@ -98,7 +98,7 @@ def test_chunked_and_sharded_tasks_are_all_at_once(member):
 
 
 def test_float32_is_kept(member):
-    tasks = problems.batch(problems.classification(np.float32))
+    tasks = problems.classified(np.float32)
     theta = jax.tree.map(lambda x: x.astype(jnp.float32), member.theta)
     result = jax.eval_shape(member.compiled, theta, tasks)
     chex.assert_trees_all_equal_shapes_and_dtypes(result.grad, theta)
@@ -107,7 +107,7 @@ def test_float32_is_kept(member):
 
 @pytest.mark.parametrize("name", ["maml", "r2d2", "bias: step sizes an element"])
 def test_gradient_of_the_meta_gradient(name):
-    algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=2)), problems.batch(problems.classification())
+    algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=2)), problems.classified()
     theta, unravel = jax.flatten_util.ravel_pytree(algorithm.bilevel.init(KEY, problems.one(tasks)))
     direction = np.random.default_rng(5).normal(size=theta.shape)
 

@@ -83,7 +83,7 @@ def test_step_sizes_by_step_multiply_the_update_and_keep_the_last(link):
 
 
 def test_context_adapts_and_weights_do_not():
-    tasks = problems.batch(problems.classification())
+    tasks = problems.classified()
     bilevel = problems.ALGORITHMS["cavia"]().bilevel
     theta = bilevel.init(KEY, problems.one(tasks))
     assert theta["body"]["kernel"].shape[0] == problems.FEATURES + 2
@@ -93,7 +93,7 @@ def test_context_adapts_and_weights_do_not():
 
 
 def test_a_representation_of_prototypes_is_protonet():
-    task = problems.one(problems.batch(problems.classification()))
+    task = problems.one(problems.classified())
     encoder = problems.smooth_model(None)
     bilevel = jm.protonet(encoder, problems.WAYS).bilevel
     theta = bilevel.init(KEY, task)

@@ -15,7 +15,7 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def tasks():
-    return problems.batch(problems.classification())
+    return problems.classified()
 
 
 def estimate(bilevel, theta, tasks):
@@ -99,9 +99,9 @@ def test_zero_steps_are_no_adaptation(tasks):
 
 
 def test_tasks_that_the_devices_do_not_divide():
-    tasks = problems.batch(problems.classification(), tasks=3)
+    tasks = problems.classified(tasks=3)
     algorithm = problems.ALGORITHMS["maml"](jm.over_tasks(mesh=jm.task_mesh()))
-    theta = algorithm.bilevel.init(KEY, problems.one(tasks))
+    theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
     with pytest.raises(ValueError, match="multiple of the 2 devices of the mesh, got 3; take 4 tasks"):
         algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, tasks, ())
     with pytest.raises(ValueError, match="chunk must be at least 1"):
