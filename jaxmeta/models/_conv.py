@@ -122,8 +122,9 @@ def conv4(outputs: int | None = None, filters: int = 64, blocks: int = 4, norm: 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> model = conv4(5, filters=8)
-      >>> params = model.init(jax.random.key(0), jnp.ones((5, 28, 28, 1)))
-      >>> model.apply(params, jnp.ones((5, 28, 28, 1))).shape, params["head"]["kernel"].shape
+      >>> x = jnp.ones((5, 28, 28, 1))
+      >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+      >>> jax.eval_shape(model.apply, params, x).shape, params["head"]["kernel"].shape
       ((5, 5), (8, 5))
 
     Paper: Vinyals et al., "Matching networks for one shot learning", 2016.
@@ -157,8 +158,9 @@ def conv1d(outputs: int | None = None, filters: int = 64, blocks: int = 4, width
     Example:
       >>> import jax, jax.numpy as jnp
       >>> model = conv1d(6, filters=8)
-      >>> params = model.init(jax.random.key(0), jnp.ones((4, 128, 3)))
-      >>> model.apply(params, jnp.ones((4, 128, 3))).shape
+      >>> x = jnp.ones((4, 128, 3))
+      >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+      >>> jax.eval_shape(model.apply, params, x).shape
       (4, 6)
 
     Paper: Wang et al., "Time series classification from scratch with deep neural networks", 2017.

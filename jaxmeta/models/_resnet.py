@@ -81,8 +81,9 @@ def resnet12(outputs: int | None = None, widths: Sequence[int] = (64, 128, 256, 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> model = resnet12(5, widths=(4, 4, 8, 8))
-      >>> params = model.init(jax.random.key(0), jnp.ones((2, 16, 16, 3)))
-      >>> model.apply(params, jnp.ones((2, 16, 16, 3))).shape
+      >>> x = jnp.ones((2, 16, 16, 3))
+      >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+      >>> jax.eval_shape(model.apply, params, x).shape
       (2, 5)
 
     Paper: Oreshkin et al., "TADAM", 2018; Lee et al., "Meta-learning with differentiable convex optimization", 2019.

@@ -1,5 +1,7 @@
 """The process, step by step, on one number whose every value is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,14 +120,15 @@ def test_ridge_is_the_least_of_its_objective(dimensions):
 
 
 def test_inductive_predictions_need_no_other_query():
-    model = jm.models.conv4(3, filters=4)
+    model = jm.models.conv4(3, filters=4, blocks=2)
     task = jm.episodes(jm.pool(np.random.default_rng(0).integers(0, 255, (12, 16, 16, 1)).astype(np.uint8),
                                np.repeat(np.arange(3), 4)), 3, 1, 3)(KEY)
     alone = task._replace(query=Examples(task.query.x[:1], task.query.y[:1]))
     learner = jm.gradient(model, lambda logits, examples: (logits.sum(), {"logits": logits}))
     for outer, same in ((jm.inductive(jm.base.query_loss), True), (jm.base.query_loss, False)):
         bilevel = jm.maml(learner, outer=outer).bilevel
-        theta = bilevel.init(KEY, task)
-        together, single = (jm.outcome(KEY, bilevel, theta, which)[1]["logits"] for which in (task, alone))
+        theta = jax.jit(bilevel.init)(KEY, task)
+        judge = jax.jit(functools.partial(jm.outcome, KEY, bilevel))
+        together, single = (judge(theta, which)[1]["logits"] for which in (task, alone))
         first = 3 if same else 0  # the support comes first where it is the reference
         assert np.allclose(together[first], single[first], atol=1e-6) is same

@@ -9,6 +9,7 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta.base import Examples
+from jaxmeta.tasks import quadratic_learner
 
 KEY = jax.random.key(0)
 
@@ -115,11 +116,12 @@ def test_reptile_refuses_what_it_cannot_move(tasks):
         jm.estimator.reptile().init(KEY, problem, theta, tasks)
 
 
-def test_a_diverging_inner_rate_is_reported_and_not_raised(tasks):
-    problem = bilevel(problems.learner(steps=40, update=optax.sgd(1e30)))
+def test_a_diverging_inner_rate_is_reported_and_not_raised():
+    tasks = problems.batch(jm.quadratics(3))
+    problem = bilevel(quadratic_learner(1e30, steps=40))
     theta = problem.init(KEY, problems.one(tasks))
     result = jax.jit(lambda theta: estimate(problem, theta, tasks))(theta)
-    assert not np.isfinite(result.info["losses"]).all()
+    assert not np.isfinite(result.info["losses"]).any()
 
 
 def test_heads_in_closed_form_refuse_images():
