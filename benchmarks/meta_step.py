@@ -170,7 +170,7 @@ def measure(setting, worker, peers, rounds, usual, seed, folder):
                 answer = run()
                 for what in ("ms", "cpu_ms"):
                     raw[name][what].append(answer[what])
-    for name, row in raw.items():
+    for row in raw.values():
         row["median_ms"], row["median_cpu_ms"] = statistics.median(row["ms"]), statistics.median(row["cpu_ms"])
         if len(row["ms"]) == rounds:
             row["times_jaxmeta"] = median_ratio(row["ms"], raw["jaxmeta"]["ms"])

@@ -83,7 +83,8 @@ def nnx(make: Callable) -> Model:
     graph, slots, rest = framework.split(abstract, framework.Param, ...)
     name = type(abstract).__name__
     if jax.tree.leaves(rest):
-        kinds = {type(leaf).__name__ for leaf in jax.tree.leaves(rest, is_leaf=lambda l: isinstance(l, framework.Variable))}
+        variables = jax.tree.leaves(rest, is_leaf=lambda node: isinstance(node, framework.Variable))
+        kinds = {type(leaf).__name__ for leaf in variables}
         raise _stateful(f"nnx module {name}", f"state of kind {sorted(kinds)}")
     takes_reference = "reference" in inspect.signature(type(abstract).__call__).parameters
 
