@@ -1,7 +1,7 @@
 # `make demo` shows what jaxmeta does, `make test` runs the whole suite; each in a virtual environment of its own.
 # PYTHON chooses the interpreter, DEMO_STEPS and DEMO_EPISODES make the demonstration shorter or longer.
 PYTHON ?= python3
-DEMO_STEPS ?= 300
+DEMO_STEPS ?= 400
 DEMO_EPISODES ?= 300
 
 .PHONY: demo test clean
