@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parent.parent / "README.md"
 
 
+@pytest.mark.slow
 def test_the_first_example_learns():
     code = re.search(r"```python\n(.*?)```", README.read_text(), re.S).group(1)
     assert len(code.splitlines()) <= 14

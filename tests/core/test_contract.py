@@ -20,7 +20,13 @@ KEY = jax.random.key(0)
 
 
 # Scope "module" runs all tests of one member before the next: its one compiled estimate serves them all.
-@pytest.fixture(params=MEMBERS, scope="module")
+# These are within algorithms that are members themselves; the quick suite leaves them out.
+WITHIN = {f"bias: {name}" for name in ("initialisation", "shared body", "step sizes an element", "kronecker", "context",
+                                       "representation")}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in WITHIN else name for name in MEMBERS],
+                scope="module")
 def member(request):
     make = MEMBERS[request.param]
     algorithm = make()
@@ -105,7 +111,8 @@ def test_float32_is_kept(member):
     assert result.loss.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ["maml", "r2d2", "bias: step sizes an element"])
+@pytest.mark.parametrize("name", ["r2d2", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "maml", "bias: step sizes an element"))])
 def test_gradient_of_the_meta_gradient(name):
     algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=2)), problems.classified()
     theta, unravel = jax.flatten_util.ravel_pytree(algorithm.bilevel.init(KEY, problems.one(tasks)))

@@ -119,6 +119,7 @@ def test_ridge_is_the_least_of_its_objective(dimensions):
     np.testing.assert_allclose(jax.grad(objective)(weights), 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_inductive_predictions_need_no_other_query():
     model = jm.models.conv4(3, filters=4, blocks=2)
     task = jm.episodes(jm.pool(np.random.default_rng(0).integers(0, 255, (12, 16, 16, 1)).astype(np.uint8),

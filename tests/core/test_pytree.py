@@ -9,7 +9,8 @@ import jaxmeta as jm
 from jaxmeta._pytree import leave, merge, paths, take
 
 NAMES = st.sampled_from(["body", "head", "kernel", "bias", "norm1"])
-TREES = st.recursive(st.integers(0, 9), lambda inner: st.dictionaries(NAMES, inner, min_size=1) | st.tuples(inner, inner), 12)
+TREES = st.recursive(
+    st.integers(0, 9), lambda inner: st.dictionaries(NAMES, inner, min_size=1) | st.tuples(inner, inner), max_leaves=12)
 
 
 @given(TREES, st.sets(NAMES))

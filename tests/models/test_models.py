@@ -22,7 +22,9 @@ MODELS = {
     "resnet12": (resnet12(3, widths=(4, 6)), IMAGES),
 }
 BATCH = {"conv4", "conv4 plain", "conv1d", "resnet12"}
-each = pytest.mark.parametrize("name", MODELS)
+COSTLY = {"resnet12", "conv4 plain", "conv4 layer", "conv4 group"}  # to compile; the whole suite has them
+each = pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])
 
 
 def setup(name, dtype="float64"):
