@@ -15,7 +15,8 @@ A learner has four places, and a budget, that a bias can touch. This is the whol
 | `steps`   | how long it learns          | evaluation budgets, curricula                                       |
 
 `hyperparameters` sets whatever a learner is made with. An algorithm is a bilevel problem and an estimator
-(`jaxmeta.algorithms`); tasks are mapped in one place (`jaxmeta.parallel`).
+(`jaxmeta.algorithms`); tasks are mapped in one place (`jaxmeta.parallel`). Imports go one way: base <- process, parallel <-
+learner, tasks, models <- bias <- estimator <- algorithms, evaluation <- training <- experiment <- report <- cli.
 """
 
 from __future__ import annotations
