@@ -20,9 +20,10 @@ KEY = jax.random.key(0)
 
 
 # Scope "module" runs all tests of one member before the next: its one compiled estimate serves them all.
-# These are within algorithms that are members themselves; the quick suite leaves them out.
+# These are within members that stay; the quick suite leaves them out.
 WITHIN = {f"bias: {name}" for name in ("initialisation", "shared body", "step sizes an element", "kronecker", "context",
-                                       "representation")}
+                                       "representation", "initialisation of the head", "step size", "fixed proximal",
+                                       "diagonal")}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in WITHIN else name for name in MEMBERS],
