@@ -73,10 +73,16 @@ def outcome(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gr
     Returns:
       `(value, aux)` of `bilevel.outer`. Differentiable in theta, and in the task's support and query.
     """
+    learner, walked, key_outer = learned(key, bilevel, theta, task, gradient)
+    value, aux = bilevel.outer(key_outer, learner, walked, task)
+    return _check.scalar("the outer loss", value), aux
+
+
+def learned(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad):
+    """One task up to its judgement: the learner as shaped, its trajectory, and the key left for the outer objective."""
     key_process, key_outer = jax.random.split(key)
     learner = bilevel.bias.shape(theta, task, bilevel.learner)
-    value, aux = bilevel.outer(key_outer, learner, trajectory(key_process, learner, task, gradient), task)
-    return _check.scalar("the outer loss", value), aux
+    return learner, trajectory(key_process, learner, task, gradient), key_outer
 
 
 def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Array, Any]:

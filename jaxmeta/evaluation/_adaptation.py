@@ -18,7 +18,7 @@ from jaxmeta._pytree import nbytes, paths
 from jaxmeta.base import Bilevel
 from jaxmeta.evaluation._statistics import Interval, interval
 from jaxmeta.parallel import Mapper, over_tasks
-from jaxmeta.process import outcome, trajectory
+from jaxmeta.process import learned, outcome
 
 _BLOCK = 2**27  # bytes of tasks sampled at a time
 default_over = over_tasks()
@@ -141,9 +141,7 @@ def _curves(key, theta, sample, *, bilevel, episodes, over, steps):
     bilevel = with_steps(bilevel, steps)
 
     def one(key, theta, task):
-        key_process, key_outer = jax.random.split(key)  # as `outcome` does
-        learner = bilevel.bias.shape(theta, task, bilevel.learner)
-        walked = trajectory(key_process, learner, task)
+        learner, walked, key_outer = learned(key, bilevel, theta, task)
         points = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), walked.start, walked.path)
 
         def judged(phi):  # as if learning had ended here

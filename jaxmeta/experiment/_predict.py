@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxmeta.base import Bilevel, Task
-from jaxmeta.process import trajectory
+from jaxmeta.process import learned
 
 
 def predictions(key, bilevel: Bilevel, theta, task: Task, ways: int) -> Int[Array, " n"]:
@@ -16,13 +16,11 @@ def predictions(key, bilevel: Bilevel, theta, task: Task, ways: int) -> Int[Arra
     The objective being a mean over the query, all other labels may stay as they are; and its inputs are not touched, so
     that under vmap they go through the model once.
     """
-    key_process, key_outer = jax.random.split(key)  # as `outcome` does
-    learner = bilevel.bias.shape(theta, task, bilevel.learner)
-    path = trajectory(key_process, learner, task)
+    learner, walked, key_outer = learned(key, bilevel, theta, task)
 
     def if_it_were(example, label):
         query = task.query._replace(y=task.query.y.at[example].set(label))
-        return bilevel.outer(key_outer, learner, path, task._replace(query=query))[0]
+        return bilevel.outer(key_outer, learner, walked, task._replace(query=query))[0]
 
     examples, labels = jnp.arange(len(task.query.y)), jnp.arange(ways)
     return jax.vmap(lambda i: jax.vmap(lambda w: if_it_were(i, w))(labels))(examples).argmin(1)
