@@ -71,7 +71,7 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
 
 def _scan_chunks(function, theta, batched, chunk):
     tasks = jax.tree.leaves(batched)[0].shape[0]
-    size = _divisor(tasks, chunk or _default_chunk(theta, batched, tasks))
+    size = divisor(tasks, chunk or _default_chunk(theta, batched, tasks))
 
     def one_chunk(part):
         if size == 1:  # no task axis at all: vmap over one task would turn every product into a batched one
@@ -100,5 +100,6 @@ def _default_chunk(theta, batched, tasks: int) -> int:
     return max(1, _CACHE // max(1, nbytes(theta) + nbytes(batched) // tasks))
 
 
-def _divisor(number: int, most: int) -> int:
+def divisor(number: int, most: int) -> int:
+    """The largest divisor of number up to most."""
     return next(size for size in range(min(number, most), 0, -1) if number % size == 0)

@@ -14,7 +14,7 @@ from jaxmeta.base import Algorithm, Bilevel, Examples, Task, query_loss
 from jaxmeta.data import Dataset
 from jaxmeta.experiment._configuration import Configuration
 from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Level
-from jaxmeta.parallel import Mapper, over_tasks, task_mesh
+from jaxmeta.parallel import Mapper, divisor, over_tasks, task_mesh
 from jaxmeta.tasks import episodes, inductive, pool, rotations
 
 
@@ -116,6 +116,5 @@ def mapper(tasks: int | None = None, chunk: int | None = None) -> Mapper:
     """Shares tasks out over the devices: all of them, or as many as divide `tasks`; `chunk` as in `jaxmeta.over_tasks`."""
     devices = jax.devices()
     if tasks is not None:
-        share = next(count for count in range(min(tasks, len(devices)), 0, -1) if tasks % count == 0)
-        devices = devices[:share]
+        devices = devices[:divisor(tasks, len(devices))]
     return over_tasks(chunk, task_mesh(devices))
