@@ -72,6 +72,20 @@ class Bias(NamedTuple):
     shape: Callable[[PyTree, Task, Learner], Learner]
 
 
+class Position(NamedTuple):
+    """Where low-level learning stands after k steps.
+
+    Args:
+      start: `phi_0`, which penalties look back to.
+      phi: `phi_k`.
+      memory: What the learner's update remembers, such as momenta.
+    """
+
+    start: PyTree
+    phi: PyTree
+    memory: PyTree
+
+
 class Trajectory(NamedTuple):
     """What the low level went through in K steps. Parts that nobody reads cost nothing once compiled.
 
@@ -119,7 +133,8 @@ class Estimate(NamedTuple):
     Args:
       loss: Mean outer loss over the tasks, a scalar.
       grad: Like theta.
-      info: Report only. `losses` is `[T]`, the outer loss of each task; `aux` what `outer` returned, stacked `[T, ...]`.
+      info: Report only. `losses` is `[T]`, the outer loss of each task; `aux` what `outer` returned, stacked `[T, ...]`;
+        what else there is to know of a road (residuals, iterations) stands beside them, `[T, ...]` too.
     """
 
     loss: Array

@@ -6,14 +6,15 @@ from typing import Any
 
 import jax
 import optax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
-from jaxmeta.base import Bilevel, Learner, Task, Trajectory
+from jaxmeta.base import Bilevel, Learner, Position, Task, Trajectory
 
 
-def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad) -> Trajectory:
-    """Runs the low level and keeps every step; the only scan over inner steps there is.
+def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> Trajectory:
+    """Runs the low level from its start and keeps every step.
 
     `phi_{k+1} = phi_k + u_k`, where u_k is what `learner.update` makes of `d/d(phi) [loss(phi, support) + penalty(phi,
     phi_0)]` at phi_k.
@@ -23,6 +24,7 @@ def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.g
       learner: The low level, shaped by its bias.
       task: Its support is learnt from; its query is not looked at.
       gradient: Called as `gradient(objective, has_aux=True)(phi)`, as `jax.grad` is. Estimators give their own.
+      scan: Called as `scan(step, carry, keys)`, as `jax.lax.scan` is. Estimators give their plans of memory.
 
     Returns:
       The `Trajectory` of K = `learner.steps` steps.
@@ -32,30 +34,48 @@ def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.g
     """
     steps = _check.whole_number("steps of a learner", learner.steps)
     key_start, key_steps = jax.random.split(key)
-    start = learner.start(key_start, task)
+    start = begin(key_start, learner, task)
+    end, (path, losses, aux) = advance(key_steps, learner, task, start, steps, gradient, scan)
+    return Trajectory(start.phi, end.phi, path, losses, aux)
+
+
+def begin(key: Key[Array, ""], learner: Learner, task: Task) -> Position:
+    """The `Position` before the first step."""
+    phi = learner.start(key, task)
+    return Position(phi, phi, learner.update.init(phi))
+
+
+def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Position, steps: int, gradient=jax.grad,
+            scan=jax.lax.scan):
+    """Takes inner steps from a position; the only scan over inner steps there is. The gradients have the checkpoint name
+    'inner_gradient'.
+
+    Returns:
+      `(Position, (path, losses, aux))`, the latter stacked `[steps, ...]` as in a `Trajectory`.
+    """
     update = optax.with_extra_args_support(learner.update)
 
     def step(carry, key):
-        phi, state = carry
+        phi, memory = carry
 
         def objective(phi):
             value, aux = loss_and_aux(learner, key, phi, task.support)
-            penalty = _check.scalar("the penalty of a learner", learner.penalty(phi, start))
+            penalty = _check.scalar("the penalty of a learner", learner.penalty(phi, position.start))
             return value + penalty.astype(value.dtype), (value, aux)
 
         grads, (value, aux) = gradient(objective, has_aux=True)(phi)
+        grads = checkpoint_name(grads, "inner_gradient")
         # Line searches and second-order updates of optax ask for these; the others never see them.
         more = {"value": value, "grad": grads, "value_fn": lambda phi: objective(phi)[0]}
-        updates, state = update.update(grads, state, phi, **more)
+        updates, memory = update.update(grads, memory, phi, **more)
         phi = optax.apply_updates(phi, updates)
-        return (phi, state), (phi, value, aux)
+        return (phi, memory), (phi, value, aux)
 
-    keys = jax.random.split(key_steps, steps)
-    (end, _), (path, losses, aux) = jax.lax.scan(step, (start, update.init(start)), keys)
-    return Trajectory(start, end, path, losses, aux)
+    (phi, memory), kept = scan(step, (position.phi, position.memory), jax.random.split(key, steps))
+    return Position(position.start, phi, memory), kept
 
 
-def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad) -> PyTree:
+def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> PyTree:
     """The low-level process: `trajectory`, of which only phi_K is kept.
 
     >>> import jax, optax, jaxmeta as jm
@@ -64,25 +84,31 @@ def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad) 
     >>> float(jm.adapt(jax.random.key(0), learner, jm.Task(support=1.0, query=None)))
     0.75
     """
-    return trajectory(key, learner, task, gradient).end
+    return trajectory(key, learner, task, gradient, scan).end
 
 
-def outcome(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad) -> tuple[Array, Any]:
+def outcome(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad,
+            scan=jax.lax.scan) -> tuple[Array, Any]:
     """The outer loss of one task: shape the learner, let it learn, judge it.
 
     Returns:
       `(value, aux)` of `bilevel.outer`. Differentiable in theta, and in the task's support and query.
     """
-    learner, walked, key_outer = learned(key, bilevel, theta, task, gradient)
-    value, aux = bilevel.outer(key_outer, learner, walked, task)
-    return _check.scalar("the outer loss", value), aux
+    learner, walked, key_outer = learned(key, bilevel, theta, task, gradient, scan)
+    return judged(key_outer, bilevel, learner, walked, task)
 
 
-def learned(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad):
+def learned(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad, scan=jax.lax.scan):
     """One task up to its judgement: the learner as shaped, its trajectory, and the key left for the outer objective."""
     key_process, key_outer = jax.random.split(key)
     learner = bilevel.bias.shape(theta, task, bilevel.learner)
-    return learner, trajectory(key_process, learner, task, gradient), key_outer
+    return learner, trajectory(key_process, learner, task, gradient, scan), key_outer
+
+
+def judged(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task) -> tuple[Array, Any]:
+    """The outer loss of a trajectory, and what came beside it."""
+    value, aux = bilevel.outer(key, learner, walked, task)
+    return _check.scalar("the outer loss", value), aux
 
 
 def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Array, Any]:

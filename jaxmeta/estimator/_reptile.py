@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 
-from jaxmeta._pytree import paths
 from jaxmeta.base import Bilevel, Estimator
-from jaxmeta.estimator._unrolled import estimate_over
+from jaxmeta.estimator._estimate import estimate_over, idle_leaves
+from jaxmeta.estimator._gradients import constant
 from jaxmeta.parallel import Mapper, over_tasks
-from jaxmeta.process import trajectory
+from jaxmeta.process import judged, learned
 
 
 def reptile(over: Mapper | None = None) -> Estimator:
@@ -29,17 +29,10 @@ def reptile(over: Mapper | None = None) -> Estimator:
     """
     over = over_tasks() if over is None else over
 
-    def start(bilevel: Bilevel, key, theta, task):
-        return bilevel.bias.shape(theta, task, bilevel.learner).start(key, task)
-
     def init(key, bilevel: Bilevel, theta, tasks):
         task = jax.tree.map(lambda leaf: leaf[0], tasks)
-        phi, pull = jax.vjp(lambda theta: start(bilevel, key, theta, task), theta)
-        # A random cotangent reaches every leaf that sets the start, whatever the start's values.
-        leaves, structure = jax.tree.flatten(phi)
-        noise = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(jax.random.split(key, len(leaves)), leaves)]
-        (moved,) = pull(jax.tree.unflatten(structure, noise))
-        idle = [path for path, leaf in zip(paths(moved), jax.tree.leaves(moved)) if not np.any(np.asarray(leaf))]
+        idle = idle_leaves(
+            key, lambda theta: bilevel.bias.shape(theta, task, bilevel.learner).start(key, task), theta)
         if idle:
             raise ValueError(f"reptile moves only what sets the start of learning, got theta's leaf '{idle[0]}' that does "
                              "not; use unrolled() or first_order(), or keep that bias as it is with fixed(...)")
@@ -48,13 +41,14 @@ def reptile(over: Mapper | None = None) -> Estimator:
     def estimate(key, bilevel: Bilevel, theta, tasks, state):
         def one(theta, batched):
             key, task = batched
-            key_process, key_outer = jax.random.split(key)  # as `outcome` does
-            learner = bilevel.bias.shape(theta, task, bilevel.learner)
-            path = trajectory(key_process, learner, task)
-            key_start, _ = jax.random.split(key_process)
-            _, pull = jax.vjp(lambda theta: start(bilevel, key_start, theta, task), theta)
-            (grad,) = pull(jax.tree.map(jnp.subtract, path.start, path.end))
-            return grad, bilevel.outer(key_outer, learner, path, task)
+
+            def pull(theta):
+                learner, walked, key_outer = learned(key, bilevel, theta, task, constant)
+                loss, aux = judged(key_outer, bilevel, learner, walked, task)
+                away = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, walked.start, walked.end))
+                return optax.tree.vdot(away, walked.start), {"losses": loss, "aux": aux}
+
+            return jax.grad(pull, has_aux=True)(theta)
 
         return estimate_over(over, one, key, theta, tasks), state
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 
-from jaxmeta.base import Bilevel, Estimate, Estimator
+from jaxmeta.base import Bilevel, Estimator
+from jaxmeta.estimator._estimate import estimate_over, stateless
+from jaxmeta.estimator._gradients import constant
 from jaxmeta.parallel import Mapper, over_tasks
 from jaxmeta.process import outcome
 
 
-def unrolled(gradient=jax.grad, over: Mapper | None = None) -> Estimator:
+def unrolled(remat=jax.lax.scan, gradient=jax.grad, over: Mapper | None = None) -> Estimator:
     """The exact derivative, by reverse mode through all inner steps: `d/d(theta) mean_t outer_t(phi_K(theta), theta)`.
 
     Args:
-      gradient: What the low level differentiates its objective with.
+      remat: What of the steps is stored and what is computed again, a plan that stands for `jax.lax.scan`.
+      gradient: What the low level differentiates its objective with, and how that is differentiated.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
@@ -29,8 +31,8 @@ def unrolled(gradient=jax.grad, over: Mapper | None = None) -> Estimator:
         def one(theta, batched):
             key, task = batched
             (loss, aux), grad = jax.value_and_grad(
-                lambda theta: outcome(key, bilevel, theta, task, gradient), has_aux=True)(theta)
-            return grad, (loss, aux)
+                lambda theta: outcome(key, bilevel, theta, task, gradient, remat), has_aux=True)(theta)
+            return grad, {"losses": loss, "aux": aux}
 
         return estimate_over(over, one, key, theta, tasks), state
 
@@ -51,25 +53,4 @@ def first_order(over: Mapper | None = None) -> Estimator:
 
     Reference: Finn, Abbeel and Levine, ICML 2017, section 5.2; Nichol, Achiam and Schulman, 2018.
     """
-    return unrolled(gradient=_detached_grad, over=over)
-
-
-def _detached_grad(objective, has_aux: bool = False):
-    def gradient(phi):
-        result = jax.grad(objective, has_aux=has_aux)(jax.lax.stop_gradient(phi))
-        return (jax.lax.stop_gradient(result[0]), result[1]) if has_aux else jax.lax.stop_gradient(result)
-
-    return gradient
-
-
-def stateless(key, bilevel, theta, tasks):
-    """The `init` of an estimator that carries nothing."""
-    return ()
-
-
-def estimate_over(over: Mapper, one, key, theta, tasks) -> Estimate:
-    """The `Estimate` from `one(theta, (key, task)) -> (grad, (loss, aux))`, averaged over the tasks."""
-    theta = jax.tree.map(jnp.asarray, theta)
-    count = jax.tree.leaves(tasks)[0].shape[0]
-    grad, (losses, aux) = over(one, theta, (jax.random.split(key, count), tasks))
-    return Estimate(losses.mean(), grad, {"losses": losses, "aux": aux})
+    return unrolled(gradient=constant, over=over)
