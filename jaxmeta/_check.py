@@ -17,6 +17,15 @@ def whole_number(name: str, value: object, least: int = 0) -> int:
     return number
 
 
+def number(name: str, value, least: float | None = None, above: float | None = None):
+    """Returns value; refuses what is not at least `least`, or not above `above`."""
+    if least is not None and not value >= least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    if above is not None and not value > above:
+        raise ValueError(f"{name} must be above {above}, got {value}")
+    return value
+
+
 def scalar(name: str, value, cure: str = "average it, for example with jnp.mean"):
     """Returns value; refuses what is not a real scalar (checked on shapes, so it costs nothing under jit)."""
     shape, dtype = jnp.shape(value), jnp.result_type(value)

@@ -12,15 +12,17 @@ from jaxmeta.bias import (
     compose,
     context,
     element,
+    fixed,
     hyperparameters,
     initialisation,
     kronecker,
     preconditioner,
+    proximal,
     representation,
     shared,
     step_sizes,
 )
-from jaxmeta.estimator import first_order, unrolled
+from jaxmeta.estimator import cg, first_order, implicit, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.learner import prototypes, ridge
 
@@ -66,6 +68,15 @@ def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Algorithm:
     """CAVIA: context inputs adapt, weights are shared (Zintgraf et al., ICML 2019)."""
     return Algorithm(Bilevel(context(size), learner, outer), unrolled(over=over))
+
+
+def imaml(learner: Learner, strength: float = 2.0, solver=cg(5), over=None, outer=query_loss) -> Algorithm:
+    """iMAML: a learned initialisation that a proximal term holds on to, implicit (Rajeswaran et al., NeurIPS 2019).
+
+    There the strength was 2, the inner steps 16 or 25, the conjugate gradients 5.
+    """
+    bias = compose(initialisation(), fixed(proximal(strength)))
+    return Algorithm(Bilevel(bias, learner, outer), implicit(solver, over=over))
 
 
 def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:

@@ -74,6 +74,8 @@ ALGORITHMS = {
     "meta_sgd": lambda over=None: jm.meta_sgd(learner(update=optax.sgd(0.3)), over),
     "meta_curvature": lambda over=None: jm.meta_curvature(learner(update=optax.sgd(0.3)), over),
     "cavia": lambda over=None: jm.cavia(learner(), size=2, over=over),
+    # So that the end is stationary, and the gradient the derivative of the loss.
+    "imaml": lambda over=None: jm.imaml(learner(steps=60), solver=jm.cg(40), over=over),
     "protonet": lambda over=None: jm.protonet(smooth_model(None), WAYS, over),
     "r2d2": lambda over=None: jm.r2d2(smooth_model(None), WAYS, over),
 }

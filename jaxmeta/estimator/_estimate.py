@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+import optax
+from jaxtyping import Array, PyTree
 
 from jaxmeta._pytree import paths
-from jaxmeta.base import Estimate
+from jaxmeta.base import Estimate, Estimator
 from jaxmeta.parallel import Mapper
 
 
@@ -27,6 +28,29 @@ def estimate_over(over: Mapper, one, key, theta, tasks) -> Estimate:
     count = jax.tree.leaves(tasks)[0].shape[0]
     grad, each = over(one, theta, (jax.random.split(key, count), tasks))
     return Estimate(each["losses"].mean(), grad, each)
+
+
+def closeness(grad: PyTree, exact: PyTree) -> dict[str, Array]:
+    """How near a gradient is to the exact one: "cosine" of their angle, "relative_error" `|grad - exact| / |exact|`."""
+    size = optax.tree.norm(exact)
+    return {"cosine": optax.tree.vdot(grad, exact) / (optax.tree.norm(grad) * size),
+            "relative_error": optax.tree.norm(optax.tree.sub(grad, exact)) / size}
+
+
+def beside(estimator: Estimator, exact: Estimator) -> Estimator:
+    """The estimator, with its `closeness` to another's gradient in `info`; it carries the pair of their states."""
+
+    def init(key, bilevel, theta, tasks):
+        keys = jax.random.split(key)
+        return tuple(each.init(key, bilevel, theta, tasks) for each, key in zip((estimator, exact), keys))
+
+    def estimate(key, bilevel, theta, tasks, state):
+        # The same key: the same starts and minibatches, so that only the estimators differ.
+        (ours, own), (theirs, other) = (
+            each.estimate(key, bilevel, theta, tasks, held) for each, held in zip((estimator, exact), state))
+        return ours._replace(info=ours.info | closeness(ours.grad, theirs.grad)), (own, other)
+
+    return Estimator(init, estimate)
 
 
 def idle_leaves(key, function, theta: PyTree) -> list[str]:

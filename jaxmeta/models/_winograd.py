@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ._linear import linear_map
+from jaxmeta._linear import linear_map
+
 from ._normalisation import EPSILON
 
 _FILTER = np.asarray([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])

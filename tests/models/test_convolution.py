@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmeta._linear import linear_map
 from jaxmeta.models import conv4, dot_conv, lax_conv
 from jaxmeta.models._convolution import max_pool
-from jaxmeta.models._linear import linear_map
 from jaxmeta.models._normalisation import EPSILON
 from jaxmeta.models._winograd import block
 

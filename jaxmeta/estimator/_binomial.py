@@ -1,0 +1,168 @@
+"""Reversing a run from few stored carries, with the fewest steps computed again."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmeta import _check
+from jaxmeta._linear import closed, linear_map, replaced, with_derivative
+from jaxmeta.estimator._remat import Plan, length
+
+
+def binomial(slots: int) -> Plan:
+    """A plan that stores at most so many carries at a time, and reverses with the fewest steps run again that this allows.
+
+    Nothing is stored on the way forward. With s slots and r runs more C(s + r, r) steps can be reversed: at a given memory
+    work grows with the logarithm of K. The schedule is worked out beforehand and followed by loops inside the compiled
+    program, whose size does not depend on K. Second derivatives are right, but store all steps.
+
+    Args:
+      slots: Carries stored at a time, the first included, at least 1.
+
+    Reference: Griewank and Walther, Algorithm 799: revolve, ACM TOMS 2000.
+    """
+    _check.whole_number("slots", slots, least=1)
+
+    def plan(step, carry, xs):
+        steps = length(xs)
+        if steps <= 1:
+            return lax.scan(step, carry, xs)
+        state, structure = jax.tree.flatten(carry)
+        inputs = jax.tree.leaves(xs)
+        run, rest, (_, y) = closed(step, carry, jax.tree.map(lambda x: x[0], xs))
+        a, b = len(state), len(state) + len(inputs)
+
+        def one(state, x, rest):
+            results = run(*state, *x, *rest)
+            return results[:a], results[a:]
+
+        def chain(*args):
+            end, ys = lax.scan(lambda state, x: one(state, x, args[b:]), list(args[:a]), list(args[a:b]))
+            return [*end, *ys]
+
+        results = with_derivative(chain, _rule(chain, one, a, b, *schedule(steps, min(slots, steps - 1))))(
+            *state, *inputs, *rest)
+        return jax.tree.unflatten(structure, results[:a]), jax.tree.unflatten(jax.tree.structure(y), results[a:])
+
+    return plan
+
+
+def _rule(chain, one, a, b, legs, ranges):
+    """The derivative of `chain(*state, *inputs, *rest)`: a linear map whose transpose follows the schedule."""
+
+    def rule(args, moving, dots):
+        count, results = len(args), chain(*args)
+        real = [i for i, x in enumerate(results) if _real(x)]
+        dots = dict(zip(moving, dots))
+        # A state without a derivative at first may have one after a step.
+        moving = sorted({i for i in range(a) if _real(args[i])} | set(dots))
+
+        def varied(args):
+            def of(*values):
+                results = chain(*replaced(args, moving, values))
+                return [results[i] for i in real]
+
+            return of, [args[i] for i in moving]
+
+        def forward(dots, *args):
+            return jax.jvp(*varied(args), dots)[1]
+
+        def plainly(*both):
+            args, cotangents = both[: count], both[count:]
+            of, at = varied(args)
+            return list(jax.vjp(of, *at)[1](list(cotangents)))
+
+        def reversed_(*both):
+            args, cotangents = both[: count], dict(zip(real, both[count:]))
+            return _reverse(one, a, b, legs, ranges, args, moving, cotangents)
+
+        def again(both, places, dots):
+            _, more = jax.jvp(lambda *values: plainly(*replaced(both, places, values)), [both[i] for i in places], dots)
+            return reversed_(*both), more
+
+        backward = with_derivative(reversed_, again)
+        turned = linear_map(forward, lambda v, *args: backward(*args, *v),
+                            [dots.get(i, jnp.zeros_like(args[i])) for i in moving], *args)
+        tangents = dict(zip(real, turned))
+        return results, [tangents.get(i) for i in range(len(results))]
+
+    return rule
+
+
+def _reverse(one, a, b, legs, ranges, args, moving, cotangents):
+    """The cotangents of the arguments in the places `moving`, from those of the results."""
+    first, inputs, rest = list(args[:a]), list(args[a:b]), list(args[b:])
+    legs = jnp.asarray(legs)
+    of_state = [i for i in moving if i < a]
+    of_inputs = [i for i in moving if a <= i < b]
+    of_rest = [i for i in moving if i >= b]
+    stored = [jnp.zeros((1 + int(ranges[:, 2].max()), *x.shape), x.dtype).at[0].set(x) for x in first]
+
+    def at(stacked, place):
+        return [lax.dynamic_index_in_dim(x, place, keepdims=False) for x in stacked]
+
+    def leg(index, stored):
+        slot, low, high = legs[index]
+        state = lax.fori_loop(low, high, lambda k, state: one(state, at(inputs, k), rest)[0], at(stored, slot))
+        return [lax.dynamic_update_index_in_dim(all_, x, slot + 1, 0) for all_, x in zip(stored, state)]
+
+    def back(carry, one_range_and_ys):
+        stored, ct_state, ct_rest = carry
+        (low, high, slot), k, ct_ys = one_range_and_ys
+        stored = lax.fori_loop(low, high, leg, stored)
+        state, x = at(stored, slot), at(inputs, k)
+
+        def of(values_state, values_inputs, values_rest):
+            end, ys = one(replaced(state, of_state, values_state),
+                          replaced(x, [i - a for i in of_inputs], values_inputs),
+                          replaced(rest, [i - b for i in of_rest], values_rest))
+            return [end[i] for i in of_state], [y for y in ys if _real(y)]
+
+        values = ([state[i] for i in of_state], [x[i - a] for i in of_inputs], [rest[i - b] for i in of_rest])
+        ct_state, ct_x, more = jax.vjp(of, *values)[1]((ct_state, ct_ys))
+        return (stored, ct_state, jax.tree.map(jnp.add, ct_rest, more)), ct_x
+
+    start = (stored, [cotangents[i] for i in of_state], [jnp.zeros_like(args[i]) for i in of_rest])
+    steps = np.arange(len(ranges))
+    ct_ys = [ct for i, ct in cotangents.items() if i >= a]
+    (_, ct_state, ct_rest), ct_inputs = lax.scan(back, start, (ranges, steps, ct_ys), reverse=True)
+    return [*ct_state, *ct_inputs, *ct_rest]
+
+
+def _real(x) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def schedule(steps: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """How to reverse a run: `(legs, ranges)`.
+
+    Returns:
+      legs: `[L, 3]` of (slot, low, high): run from step low, whose carry is in the slot, to step high; store in slot + 1.
+      ranges: `[K, 3]` of (low, high, slot): before step k is reversed, legs low to high are run; its carry is then in
+        the slot.
+    """
+    legs, ranges, positions = [], [], [0]
+    for k in reversed(range(steps)):
+        low = len(legs)
+        while positions[-1] < k:
+            slot = len(positions) - 1
+            ahead = positions[-1] + _first(k + 1 - positions[-1], slots - slot)
+            legs.append((slot, positions[-1], ahead))
+            positions.append(ahead)
+        ranges.append((low, len(legs), len(positions) - 1))
+        positions.pop()
+    return np.asarray(legs, np.int32).reshape(-1, 3), np.asarray(ranges[::-1], np.int32)
+
+
+def _first(steps: int, slots: int) -> int:
+    """How far to run before the next carry is stored, for the fewest runs in all."""
+    def most(slots, runs):  # steps that can be reversed
+        return math.comb(slots + runs, runs) if runs >= 0 else 0
+
+    runs = next(r for r in range(1, steps) if most(slots, r) >= steps)
+    return max(1, most(slots, runs - 2), steps - most(slots - 1, runs))

@@ -1,0 +1,217 @@
+r"""At the end of learning: differentiating the condition that it meets instead of the way it went.
+
+With $F(\theta, \phi_0, \phi)$ the loss on the support plus the penalty, $\partial F / \partial \phi = 0$ makes $\phi$ a
+function of theta, and
+
+$$ \frac{d}{d\theta} outer = \frac{\partial\, outer}{\partial \theta}
+   - \Bigl(\frac{\partial^2 F}{\partial \theta\, \partial \phi}\Bigr)^T v, \qquad
+   H v = \frac{\partial\, outer}{\partial \phi}, \qquad H = \frac{\partial^2 F}{\partial \phi^2}, $$
+
+where theta acts through the loss, the penalty and the start that the penalty looks back to. The estimators here differ in
+how they get v and in how they take the mixed derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
+
+from jaxmeta import _check
+from jaxmeta.base import Bilevel, Estimator, Learner, Trajectory
+from jaxmeta.estimator._estimate import estimate_over, idle_leaves
+from jaxmeta.estimator._gradients import recomputing
+from jaxmeta.estimator._linear import Solver, cg, identity
+from jaxmeta.parallel import Mapper, over_tasks
+from jaxmeta.process import advance, begin, judged, loss_and_aux
+
+
+def implicit(solver: Solver = cg(16), tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
+    """The derivative where learning ends, by the implicit function theorem: right where `d F / d phi = 0`.
+
+    `d outer / d theta = partial_theta outer - (d2F / d theta d phi)' H^-1 d outer / d phi`, with F the loss on the support
+    plus the penalty and H its Hessian in phi. No step of the learning is stored, and none but the end matters: the outer
+    objective may look at the start and the end of the trajectory. A loss that draws random numbers is taken with one key,
+    drawn once for F and all its derivatives. The estimate is differentiable in turn, by unrolling the learning.
+
+    Args:
+      solver: Of `H v = b`, such as `cg`, `neumann`, `nystrom`, `direct` or `identity`. Products with H are forward over
+        reverse.
+      tolerance: The relative stationarity up to which a task counts as converged, above 0.
+      over: How tasks are mapped, from `over_tasks`.
+
+    Returns:
+      A stateless `Estimator`, whose info has, `[T]`: "residual", `|H v - b| / |b|` of the solve, computed anew, with no
+      damping; "iterations", the products with H that it took; "stationarity", `|d F / d phi|` at the end over that at the
+      start; "converged", whether that is at most the tolerance. Where it is not, the derivative is not to be trusted.
+
+    Raises:
+      ValueError: From `init`, for leaves of theta that only say how the end of learning is reached (a start without
+        a proximal term, step sizes, preconditioners), whose derivative would be zero by construction; and for an outer
+        objective that looks at the path or the losses on the way.
+
+    References: Rajeswaran et al., Meta-learning with implicit gradients, NeurIPS 2019; Lorraine, Vicol and Duvenaud,
+    AISTATS 2020.
+    """
+
+    def solve(key, end: End, cotangent):
+        b, unravel = ravel_pytree(cotangent)
+        _, along = jax.linearize(jax.grad(end.objective), end.phi)
+
+        def product(v):
+            return ravel_pytree(along(unravel(v)))[0]
+
+        v, iterations = solver(key, product, b)
+        report = {"residual": _ratio(product(v) - b, b), "iterations": jnp.asarray(iterations)}
+        return unravel(v), report
+
+    return at_the_end(solve, recomputing, tolerance, over)
+
+
+def t1t2(rate: float = 1.0, tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
+    """As `implicit`, with `rate I` for the inverse Hessian: the derivative through one last step of gradient descent.
+
+    Args:
+      rate: Above 0, the step size of the low level.
+      tolerance: As in `implicit`.
+      over: How tasks are mapped, from `over_tasks`.
+
+    Returns:
+      A stateless `Estimator`.
+
+    Reference: Luketina et al., Scalable gradient-based tuning of continuous regularization hyperparameters, ICML 2016.
+    """
+    return implicit(identity(rate), tolerance, over)
+
+
+class End(NamedTuple):
+    """Where the learning of one task ended.
+
+    Args:
+      objective: `phi -> F`, at this theta.
+      phi: `phi_K`.
+      slope: `d F / d phi` there.
+      learner: As shaped.
+      memory: What its update remembers there.
+    """
+
+    objective: Callable[[PyTree], Any]
+    phi: PyTree
+    slope: PyTree
+    learner: Learner
+    memory: PyTree
+
+
+def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estimator:
+    """The estimator that gets v from `solve(key, end, d outer / d phi) -> (v, report)` and pulls it back to theta through
+    `gradient`, which stands for `jax.grad` as in `jaxmeta.trajectory`."""
+    _check.number("tolerance", tolerance, above=0)
+    over = over_tasks() if over is None else over
+
+    def init(key, bilevel: Bilevel, theta, tasks):
+        task = jax.tree.map(lambda leaf: leaf[0], tasks)
+        key_learn, key_theta, key_way = jax.random.split(key, 3)
+        keys = _split(key_learn)
+        walked, _ = jax.jit(lambda theta: _learn(keys, bilevel, theta, task))(theta)
+        start, objective, outer = _parts(keys, bilevel, task)
+
+        def conditions(theta):
+            first = start(theta)
+            slope = jax.grad(objective, argnums=2)(theta, first, walked.end)
+            return slope, outer(theta, first, walked.end, walked)[0]
+
+        idle = idle_leaves(key_theta, jax.jit(conditions), theta)
+        if idle:
+            raise ValueError(
+                "a derivative at the end of learning is zero in what only says how that end is reached, got theta's leaf "
+                f"'{idle[0]}'; compose a learned start with proximal(...), use unrolled(), or keep that bias with fixed(...)")
+
+        def of_the_way(way):
+            path, losses = way
+            return outer(theta, walked.start, walked.end, walked._replace(path=path, losses=losses))[0]
+
+        way = walked.path, walked.losses
+        if len(idle_leaves(key_way, jax.jit(of_the_way), way)) < len(jax.tree.leaves(way)):
+            raise ValueError(
+                "a derivative at the end of learning needs an outer objective of the start and the end alone, got one that "
+                "looks at the path or the losses on the way; judge the end, or use unrolled()")
+        return ()
+
+    def estimate(key, bilevel: Bilevel, theta, tasks, state):
+        def one(theta, batched):
+            key, task = batched
+            keys = _split(key)
+            walked, memory = _learn(keys, bilevel, theta, task)
+            start, objective, outer = _parts(keys, bilevel, task)
+            first, of_theta = jax.vjp(start, theta)
+            (loss, aux), (explicit, explicit_first, cotangent) = jax.value_and_grad(
+                outer, argnums=(0, 1, 2), has_aux=True)(theta, first, walked.end, walked)
+            slope, pull = jax.vjp(
+                lambda theta, first: gradient(lambda phi: objective(theta, first, phi))(walked.end), theta, first)
+            learner = bilevel.bias.shape(theta, task, bilevel.learner)
+            end = End(lambda phi: objective(theta, first, phi), walked.end, slope, learner, memory)
+            v, report = solve(keys.solve, end, cotangent)
+            mixed, mixed_first = pull(v)
+            (through_first,) = of_theta(optax.tree.sub(explicit_first, mixed_first))
+            grad = optax.tree.add(optax.tree.sub(explicit, mixed), through_first)
+            stationarity = _ratio(slope, jax.grad(end.objective)(first))
+            return grad, {"losses": loss, "aux": aux, "stationarity": stationarity,
+                          "converged": stationarity <= tolerance, **report}
+
+        return estimate_over(over, one, key, theta, tasks), state
+
+    return Estimator(init, estimate)
+
+
+class _Keys(NamedTuple):
+    start: Any
+    steps: Any
+    outer: Any
+    loss: Any
+    solve: Any
+
+
+def _split(key) -> _Keys:
+    """The keys of one task. The first three are those of `jaxmeta.outcome`: the same learning and the same loss."""
+    key_process, key_outer = jax.random.split(key)
+    return _Keys(*jax.random.split(key_process), key_outer, *jax.random.split(jax.random.fold_in(key, 2)))
+
+
+def _learn(keys: _Keys, bilevel: Bilevel, theta, task):
+    """The ordinary process: its trajectory, and what the update remembers at its end."""
+    learner = bilevel.bias.shape(theta, task, bilevel.learner)
+    first = begin(keys.start, learner, task)
+    last, way = advance(keys.steps, learner, task, first, _check.whole_number("steps of a learner", learner.steps))
+    return Trajectory(first.phi, last.phi, *way), last.memory
+
+
+def _parts(keys: _Keys, bilevel: Bilevel, task):
+    """What the derivative is made of: `start(theta)`, `objective(theta, phi_0, phi)`, which is F, and
+    `outer(theta, phi_0, phi, trajectory)`, the outer loss with these for its start and end."""
+
+    def shaped(theta):
+        return bilevel.bias.shape(theta, task, bilevel.learner)
+
+    def start(theta):
+        return shaped(theta).start(keys.start, task)
+
+    def objective(theta, first, phi):
+        learner = shaped(theta)
+        value, _ = loss_and_aux(learner, keys.loss, phi, task.support)
+        return value + learner.penalty(phi, first).astype(value.dtype)
+
+    def outer(theta, first, phi, walked):
+        return judged(keys.outer, bilevel, shaped(theta), walked._replace(start=first, end=phi), task)
+
+    return start, objective, outer
+
+
+def _ratio(tree, reference):
+    """`|tree| / |reference|`, 0 where both are nothing."""
+    norm = optax.tree.norm(reference)
+    return optax.tree.norm(tree) / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny)

@@ -1,0 +1,101 @@
+"""What of a long run is stored and what is computed again: plans, each standing for `jax.lax.scan` (which stores all).
+
+A plan is called as `plan(step, carry, xs) -> (carry, ys)`. All nest and can be differentiated again, in either direction:
+those here are plain scans and rematerialisations. A `within` is the plan of the steps of one part, run when the derivative
+returns to it.
+
+Memory below counts carries (parameters and optimiser state) over K steps; work counts runs of the steps forward beyond
+the one that storing all needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxmeta import _check
+
+Plan = Callable
+"""Stands for `jax.lax.scan`: `plan(step, carry, xs) -> (carry, ys)`, xs and ys stacked `[K, ...]`."""
+
+
+def each_step(step, carry, xs):
+    """Stores the carry before every step: K carries, one run more. Worth it where activations outweigh parameters."""
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), carry, xs)
+
+
+def saving(*names: str) -> Plan:
+    """As `each_step`, but what has one of these checkpoint names is stored besides, and not computed again.
+
+    Args:
+      names: 'inner_gradient', which every inner step has, or names given with `jax.ad_checkpoint.checkpoint_name`.
+    """
+    policy = jax.checkpoint_policies.save_only_these_names(*names)
+    return lambda step, carry, xs: jax.lax.scan(jax.checkpoint(step, policy=policy, prevent_cse=False), carry, xs)
+
+
+def segments(*counts: int, within: Plan = jax.lax.scan) -> Plan:
+    """Stores the carry before each of n_1 segments, within a segment before each of n_2 parts of it, and so on.
+
+    Args:
+      counts: n_1, n_2, ..., each at least 1; None given means one level of sqrt(K). Memory is their sum and the steps of
+        one innermost part, K / (n_1 n_2 ...); work is as many runs as there are levels.
+      within: The plan of the innermost parts.
+
+    Reference: Chen et al., Training deep nets with sublinear memory cost, 2016.
+    """
+    for count in counts:
+        _check.whole_number("a count of segments", count, least=1)
+
+    def plan(step, carry, xs):
+        return _levels(step, carry, xs, counts or (max(1, math.isqrt(length(xs))),), within)
+
+    return plan
+
+
+def offloading(step, carry, xs):
+    """As `each_step`, with the carries in the host's memory, where the backend has one of its own.
+
+    Raises:
+      ValueError: If the default device has no pinned host memory.
+    """
+    kinds = {memory.kind for memory in jax.devices()[0].addressable_memories()}
+    if not {"device", "pinned_host"} <= kinds:
+        raise ValueError(f"offloading needs a device with memory of its own beside 'pinned_host', got {sorted(kinds)} on "
+                         f"{jax.default_backend()}; take segments() or binomial(slots) there")
+    policy = jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[], names_which_can_be_offloaded=["inner_state"],
+        offload_src="device", offload_dst="pinned_host")
+
+    def named(carry, x):
+        return step(checkpoint_name(carry, "inner_state"), x)
+
+    return jax.lax.scan(jax.checkpoint(named, policy=policy, prevent_cse=False), carry, xs)
+
+
+def _levels(step, carry, xs, counts, within):
+    if not counts:
+        return within(step, carry, xs)
+    steps = length(xs)
+    size = max(1, math.ceil(steps / counts[0]))
+    whole = steps // size
+
+    def part(carry, xs):
+        return _levels(step, carry, xs, counts[1:], within)
+
+    parts = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), xs)
+    carry, ys = jax.lax.scan(jax.checkpoint(part, prevent_cse=False), carry, parts)
+    ys = jax.tree.map(lambda y: y.reshape(whole * size, *y.shape[2:]), ys)
+    if whole * size == steps:
+        return carry, ys
+    carry, more = jax.checkpoint(part)(carry, jax.tree.map(lambda x: x[whole * size:], xs))
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, more)
+
+
+def length(xs) -> int:
+    """K, of what is stacked `[K, ...]`."""
+    return jax.tree.leaves(xs)[0].shape[0]
