@@ -9,6 +9,8 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
@@ -60,6 +62,36 @@ def median_ratio(numerator, denominator, seed: int = 0, draws: int = 2000) -> di
     picks = np.random.default_rng(seed).integers(0, len(a), (draws, len(a)))
     low, high = np.percentile(np.median(a[picks], 1) / np.median(b[picks], 1), [2.5, 97.5])
     return {"ratio": float(np.median(a) / np.median(b)), "low": float(low), "high": float(high)}
+
+
+def compiled(function: Callable, *args) -> tuple[Callable, dict]:
+    """The function compiled ahead for these arguments, as `() -> results` that are ready, and what compiling it told.
+
+    Args:
+      function: Of arrays, traceable by jax.
+      args: What it is compiled for, and called with.
+
+    Returns:
+      `run` and `{"compile_s", "temporary_mb"}`: seconds of tracing and compiling, and temporaries in units of 1e6 bytes.
+    """
+    import jax  # here, for scripts that set jax's configuration first
+
+    begin = time.perf_counter()
+    program = jax.jit(function).lower(*args).compile()
+    about = {"compile_s": time.perf_counter() - begin,
+             "temporary_mb": program.memory_analysis().temp_size_in_bytes / 1e6}
+    return lambda: jax.block_until_ready(program(*args)), about
+
+
+def interleaved(systems: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each system in each round; a round runs them all, so that a slow minute of the machine hits all."""
+    times = {name: [] for name in systems}
+    for _ in range(rounds):
+        for name, run in systems.items():
+            begin = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - begin))
+    return times
 
 
 def write(name: str, record: dict) -> pathlib.Path:

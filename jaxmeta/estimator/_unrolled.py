@@ -6,7 +6,7 @@ import jax
 
 from jaxmeta.base import Bilevel, Estimator
 from jaxmeta.estimator._estimate import estimate_over, stateless
-from jaxmeta.estimator._gradients import constant
+from jaxmeta.estimator._gradients import constant, recomputing
 from jaxmeta.parallel import Mapper, over_tasks
 from jaxmeta.process import outcome
 
@@ -15,8 +15,10 @@ def unrolled(remat=jax.lax.scan, gradient=jax.grad, over: Mapper | None = None) 
     """The exact derivative, by reverse mode through all inner steps: `d/d(theta) mean_t outer_t(phi_K(theta), theta)`.
 
     Args:
-      remat: What of the steps is stored and what is computed again, a plan that stands for `jax.lax.scan`.
-      gradient: What the low level differentiates its objective with, and how that is differentiated.
+      remat: What of the steps is stored and what is computed again: `jax.lax.scan` stores all, or `each_step`,
+        `saving("inner_gradient")`, `segments(...)`, `binomial(slots)`, `offloading`, from `jaxmeta.estimator`.
+      gradient: What the low level differentiates its objective with, and so how that is differentiated in turn:
+        `jax.grad` (reverse over reverse), or `recomputing`, `linearising`, `finite_difference(size)`.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
@@ -37,6 +39,28 @@ def unrolled(remat=jax.lax.scan, gradient=jax.grad, over: Mapper | None = None) 
         return estimate_over(over, one, key, theta, tasks), state
 
     return Estimator(stateless, estimate)
+
+
+def mixed(remat=jax.lax.scan, gradient=recomputing, over: Mapper | None = None) -> Estimator:
+    """As `unrolled`, the inner gradients differentiated forward over reverse: the same derivative, without the storage
+    that reverse over reverse needs for the backward pass of every inner gradient.
+
+    `H v = d/de grad L(phi + e v)`, and the derivatives in theta and in the data come from the same tangent. Any optimiser,
+    bias and plan of memory go with it, and all its derivatives exist. Rungs, from the most memory to the least:
+    `unrolled()`; `mixed(gradient=linearising)`; `mixed()`; `mixed(saving("inner_gradient"))` and a model that
+    rematerialises its blocks; `mixed(each_step)`; `mixed(segments(..., within=each_step))`; `mixed(binomial(slots))`.
+
+    Args:
+      remat: What of the steps is stored and what is computed again, as in `unrolled`.
+      gradient: `recomputing`, which stores phi alone, or `linearising`, which computes nothing again.
+      over: How tasks are mapped, from `over_tasks`.
+
+    Returns:
+      A stateless `Estimator`.
+
+    Reference: Kemaev et al., Scalable meta-learning via mixed-mode differentiation (MixFlow-MG), ICML 2025.
+    """
+    return unrolled(remat, gradient, over)
 
 
 def first_order(over: Mapper | None = None) -> Estimator:

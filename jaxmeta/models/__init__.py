@@ -7,6 +7,7 @@ from ._mlp import mlp
 from ._model import Model
 from ._normalisation import batch_norm, group_norm, layer_norm, none
 from ._resnet import resnet12
+from ._sequence import language_model, transformer
 
 __all__ = [
     "Model",
@@ -16,6 +17,7 @@ __all__ = [
     "dot_conv",
     "equinox",
     "group_norm",
+    "language_model",
     "lax_conv",
     "layer_norm",
     "linen",
@@ -23,4 +25,5 @@ __all__ = [
     "nnx",
     "none",
     "resnet12",
+    "transformer",
 ]

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.models import batch_norm, conv1d, conv4, group_norm, lax_conv, layer_norm, mlp, none, resnet12
+from jaxmeta.models import (
+    batch_norm, conv1d, conv4, group_norm, language_model, lax_conv, layer_norm, mlp, none, resnet12, transformer,
+)
 
 IMAGES, WINDOWS, VECTORS = (5, 9, 9, 1), (5, 16, 3), (5, 7)
 SMALL = {"filters": 4, "blocks": 2}
