@@ -60,8 +60,7 @@ def finite_difference(size: float = 0.01) -> Gradient:
 
     Reference: Liu, Simonyan and Yang, DARTS, ICLR 2019, equation 8.
     """
-    if not size > 0:
-        raise ValueError(f"size of a finite difference must be above 0, got {size}; 0.01 is usual")
+    _check.number("size of a finite difference", size, above=0)
 
     def pull(slope, phi, v):
         norm = optax.tree.norm(v)

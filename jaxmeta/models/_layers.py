@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from ._convolution import default_convolution
+from ._small_dots import product
 
 
 def _kernel(module: nn.Module, init: Callable, shape: tuple[int, ...]):
@@ -51,7 +52,7 @@ class Dense(nn.Module):
         kernel = _kernel(self, self.init, (x.shape[-1], self.outputs))
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return x @ kernel + bias[None]
+        return product(x, kernel) + bias[None]
 
 
 def Head(outputs: int | None, dtype=None, name: str = "head") -> Callable:

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.models import (
-    batch_norm, conv1d, conv4, group_norm, language_model, lax_conv, layer_norm, mlp, none, resnet12, transformer,
-)
+from jaxmeta.models import batch_norm, conv1d, conv4, group_norm, lax_conv, layer_norm, mlp, none, resnet12, transformer
 
 IMAGES, WINDOWS, VECTORS = (5, 9, 9, 1), (5, 16, 3), (5, 7)
 SMALL = {"filters": 4, "blocks": 2}
@@ -22,9 +20,10 @@ MODELS = {
     "conv4 none": (conv4(3, norm=none, **SMALL), IMAGES),
     "conv1d": (conv1d(3, **SMALL), WINDOWS),
     "resnet12": (resnet12(3, widths=(4, 6)), IMAGES),
+    "transformer": (transformer(3, width=6, heads=2), WINDOWS),
 }
 BATCH = {"conv4", "conv4 plain", "conv1d", "resnet12"}
-COSTLY = {"resnet12", "conv4 plain", "conv4 layer", "conv4 group"}  # to compile; the whole suite has them
+COSTLY = {"resnet12", "conv4 plain", "conv4 layer", "conv4 group", "transformer"}  # to compile; the whole suite has them
 each = pytest.mark.parametrize("name", [
     pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])
 
@@ -63,7 +62,7 @@ def test_parameters_are_plain_float32_with_the_documented_names(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     names = {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in
              jax.tree_util.tree_leaves_with_path(params["body"])}
-    assert all(n.split("/")[-2].startswith(("conv", "norm", "dense")) for n in names)
+    assert all(n.split("/")[-2].startswith(("conv", "norm", "dense")) for n in names - {"positions"})
     if name in BATCH:
         assert any(n.endswith("norm1/scale") for n in names) and any(n.endswith("norm1/offset") for n in names)
 
@@ -79,8 +78,8 @@ def test_dtype_is_kept(name, dtype):
 
 @pytest.mark.parametrize("make, shape", [
     (partial(conv4, 3, **SMALL), IMAGES), (partial(conv1d, 3, **SMALL), WINDOWS), (partial(mlp, [6], 3), VECTORS),
-    (partial(resnet12, 3, widths=(4,)), IMAGES),
-], ids=["conv4", "conv1d", "mlp", "resnet12"])
+    (partial(resnet12, 3, widths=(4,)), IMAGES), (partial(transformer, 3, width=6, heads=2), WINDOWS),
+], ids=["conv4", "conv1d", "mlp", "resnet12", "transformer"])
 def test_bfloat16_computes_near_float32(make, shape):
     x = jax.random.normal(jax.random.key(1), shape, "float32")
     params = jax.jit(make().init)(jax.random.key(0), x)
@@ -126,6 +125,7 @@ def test_reference_keeps_a_query_from_seeing_other_queries(name):
 @pytest.mark.parametrize("make, shape, features", [
     (lambda: conv4(**SMALL), (5, 8, 8, 1), 16), (lambda: conv1d(**SMALL), WINDOWS, 4),
     (lambda: resnet12(widths=(4, 6)), IMAGES, 6), (lambda: mlp([6, 5], None), VECTORS, 5),
+    (lambda: transformer(width=6, heads=2), WINDOWS, 6),
 ])
 def test_without_outputs_a_model_gives_features(make, shape, features):
     model = make()
@@ -146,6 +146,7 @@ def test_standard_sizes():
     (conv4(3), (2, 8, 28, 1), r"at least 16.*\(8, 28\).*fewer blocks"),
     (conv1d(3), (2, 28, 28, 1), r"conv1d takes a batch \[n, l, c\]"),
     (resnet12(3), (2, 84, 84), r"resnet12 takes a batch"),
+    (transformer(3), (28, 28), r"transformer takes a batch \[n, l, c\]"),
     (mlp([3], 1), (7,), r"mlp takes a batch \[n, features\]"),
     (conv4(3, norm=group_norm(5), filters=4), (2, 28, 28, 1), r"divides the channels, got 5 groups and 4"),
 ])
