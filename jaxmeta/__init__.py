@@ -40,6 +40,7 @@ _PUBLIC = {
                           "recomputing", "sama", "saving", "segments", "t1t2", "truncated", "unrolled"),
     "jaxmeta.learner": ("cross_entropy", "gradient", "prototypes", "ridge", "squared_error"),
     "jaxmeta.tasks": ("episodes", "inductive", "pool", "quadratics", "rotations", "sinusoids", "stream"),
+    "jaxmeta.evaluation": ("compare",),
     "jaxmeta.training": ("fit",),
 }
 _FOLDERS = ("algorithms", "bias", "data", "estimator", "evaluation", "learner", "models", "report", "tasks", "training")

@@ -111,8 +111,9 @@ def plan(budget: int, bilevel: Bilevel, theta, tasks, mesh: Mesh | None = None) 
             best = found
     if best is None:
         raise ValueError(
-            f"the temporaries must fit a budget of {budget / 1e6:.1f} MB, got at least {least.bytes / 1e6:.1f} MB ({least.name}); "
-            "give that much, fewer inner steps or smaller tasks, or an estimator that stores none: truncated, implicit, forward")
+            f"the temporaries must fit a budget of {budget / 1e6:.1f} MB, got at least {least.bytes / 1e6:.1f} MB "
+            f"({least.name}); give that much, fewer inner steps or smaller tasks, or take an estimator that stores no steps: "
+            "truncated, implicit or forward")
     return best
 
 

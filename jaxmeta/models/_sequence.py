@@ -37,6 +37,7 @@ class _Block(nn.Module):
     """One pre-norm block on rows: `[n * l, d] -> [n * l, d]`, so that every product but attention's is of two matrices."""
 
     heads: int
+    hidden: int
     mask: Mask
     activation: Callable
     dtype: object
@@ -49,7 +50,7 @@ class _Block(nn.Module):
         width = x.shape[-1]
         y = self._attend(layer(layer_norm(self.dtype, "norm1")(x), 3 * width, 1), length)
         x = x + layer(y, width, 2)
-        y = self.activation(layer(layer_norm(self.dtype, "norm2")(x), 4 * width, 3))
+        y = self.activation(layer(layer_norm(self.dtype, "norm2")(x), self.hidden, 3))
         return x + layer(y, width, 4)
 
     def _attend(self, x, length):
@@ -120,8 +121,9 @@ class _LanguageModel(nn.Module):
         return Head(self.body["vocabulary"], self.body["block"]["dtype"])(rows).reshape(*x.shape, -1)
 
 
-def transformer(outputs: int | None = None, width: int = 128, blocks: int = 2, heads: int = 4, vocabulary: int | None = None,
-                activation: Callable = jax.nn.gelu, remat: Callable = jax.lax.scan, dtype=None) -> Model:
+def transformer(outputs: int | None = None, width: int = 128, blocks: int = 2, heads: int = 4, hidden: int | None = None,
+                vocabulary: int | None = None, activation: Callable = jax.nn.gelu, remat: Callable = jax.lax.scan,
+                dtype=None) -> Model:
     r"""A pre-norm transformer that reads a whole sequence: sensor windows, or tokens.
 
     $$ h' = h_i + \mathrm{attend}(\mathrm{norm}(h_i)), \quad h_{i+1} = h' + a(\mathrm{norm}(h') U_i) V_i, \quad
@@ -131,10 +133,11 @@ def transformer(outputs: int | None = None, width: int = 128, blocks: int = 2, h
 
     Args:
       outputs: Width of the linear head (parameters `head`), or None for the averaged features.
-      width: Width d of the residual stream; the hidden layer of a block has four times that.
+      width: Width d of the residual stream.
       blocks: Number of blocks B. Their parameters are stacked, `body/blocks/dense1/kernel: [B, d, 3 d]` and so on, and
         the blocks scanned, so that compiling takes as long for many as for one.
       heads: Attention heads; they divide the width.
+      hidden: Width of a block's hidden layer, or None for 4 d.
       vocabulary: Number of tokens, or None for real inputs.
       activation: Elementwise nonlinearity of a block.
       remat: What of the blocks is stored and what is computed again when a derivative returns, a plan that stands for
@@ -159,11 +162,12 @@ def transformer(outputs: int | None = None, width: int = 128, blocks: int = 2, h
     Paper: Vaswani et al., "Attention is all you need", 2017; Xiong et al., "On layer normalization in the transformer
     architecture", 2020.
     """
-    return linen(_Transformer(outputs, _body(width, blocks, heads, vocabulary, _everything, activation, remat, dtype)))
+    return linen(_Transformer(outputs, _body(width, blocks, heads, hidden, vocabulary, _everything, activation, remat,
+                                             dtype)))
 
 
-def language_model(vocabulary: int, width: int = 128, blocks: int = 2, heads: int = 4, activation: Callable = jax.nn.gelu,
-                   remat: Callable = jax.lax.scan, dtype=None) -> Model:
+def language_model(vocabulary: int, width: int = 128, blocks: int = 2, heads: int = 4, hidden: int | None = None,
+                   activation: Callable = jax.nn.gelu, remat: Callable = jax.lax.scan, dtype=None) -> Model:
     r"""The transformer that predicts at every place the next token from those before it.
 
     $$ y_{nl} = \mathrm{norm}(h_B)_{nl} W + b, $$
@@ -172,7 +176,7 @@ def language_model(vocabulary: int, width: int = 128, blocks: int = 2, heads: in
 
     Args:
       vocabulary: Number of tokens.
-      width, blocks, heads, activation, remat, dtype: As in `transformer`.
+      width, blocks, heads, hidden, activation, remat, dtype: As in `transformer`.
 
     Returns:
       A `Model` from tokens `x: [n, l]` to logits `y: [n, l, vocabulary]`.
@@ -189,13 +193,14 @@ def language_model(vocabulary: int, width: int = 128, blocks: int = 2, heads: in
 
     Paper: Radford et al., "Language models are unsupervised multitask learners", 2019.
     """
-    return linen(_LanguageModel(_body(width, blocks, heads, vocabulary, _past, activation, remat, dtype)))
+    return linen(_LanguageModel(_body(width, blocks, heads, hidden, vocabulary, _past, activation, remat, dtype)))
 
 
-def _body(width, blocks, heads, vocabulary, mask, activation, remat, dtype):
-    for name, value in (("width", width), ("blocks", blocks), ("heads", heads)):
+def _body(width, blocks, heads, hidden, vocabulary, mask, activation, remat, dtype):
+    hidden = 4 * width if hidden is None else hidden
+    for name, value in (("width", width), ("blocks", blocks), ("heads", heads), ("hidden", hidden)):
         _check.whole_number(name, value, least=1)
     if width % heads:
         raise ValueError(f"heads must divide the width, got {heads} heads and a width of {width}")
     return dict(width=width, blocks=blocks, vocabulary=vocabulary, remat=remat,
-                block=dict(heads=heads, mask=mask, activation=activation, dtype=dtype))
+                block=dict(heads=heads, hidden=hidden, mask=mask, activation=activation, dtype=dtype))

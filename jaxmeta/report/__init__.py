@@ -1,8 +1,10 @@
-"""Pictures of data and of runs: of a run its training, its learning within an episode and an episode, from its files."""
+"""Pictures of data, of estimators and of runs: of a run its training, its learning within an episode and an episode, from
+its files."""
 
+from jaxmeta.report._comparison import draw_comparison
 from jaxmeta.report._curves import draw_steps, draw_training
 from jaxmeta.report._data import show_data
 from jaxmeta.report._episode import Episode, draw_episode
 from jaxmeta.report._page import report, write
 
-__all__ = ["Episode", "draw_episode", "draw_steps", "draw_training", "report", "show_data", "write"]
+__all__ = ["Episode", "draw_comparison", "draw_episode", "draw_steps", "draw_training", "report", "show_data", "write"]
