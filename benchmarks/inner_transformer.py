@@ -45,6 +45,7 @@ TOLERANCE, WAYS, CHANNELS = 1e-3, 5, 9
 class Setting(NamedTuple):
     blocks: int
     width: int
+    hidden: int
     length: int
     batch: int
     steps: int
@@ -53,7 +54,7 @@ class Setting(NamedTuple):
 
 # A second derivative of Adam needs the root's argument above zero.
 UPDATES = {"momentum": optax.sgd(0.05, momentum=0.9), "adam": optax.adam(1e-3, eps_root=1e-8)}
-SETTINGS = {"small": Setting(2, 128, 64, 16, 8, "momentum"), "deep": Setting(16, 64, 32, 8, 4, "adam")}
+SETTINGS = {"small": Setting(2, 128, 512, 64, 16, 8, "momentum"), "deep": Setting(16, 64, 64, 32, 16, 4, "adam")}
 
 
 def problem(setting: Setting, seed: int):
@@ -66,7 +67,7 @@ def problem(setting: Setting, seed: int):
 
 
 def bilevel(setting: Setting, blocks) -> jm.Bilevel:
-    model = transformer(WAYS, setting.width, setting.blocks, remat=blocks)
+    model = transformer(WAYS, setting.width, setting.blocks, hidden=setting.hidden, activation=jax.nn.relu, remat=blocks)
     learner = jm.gradient(model, jm.cross_entropy, UPDATES[setting.update], setting.steps)
     return jm.Bilevel(jm.compose(jm.initialisation(), jm.step_sizes(1.0, steps=setting.steps)), learner, jm.query_loss)
 
