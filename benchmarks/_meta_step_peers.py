@@ -1,14 +1,18 @@
-"""The peers of `meta_step.py`: a worker that never imports jax and answers requests, one JSON line each.
+"""The peers of `meta_step.py` and `small_step.py`: a worker that never imports jax, and answers requests, a JSON line each.
 
-Request `{"system": ..., "steps": K, "rate": lr, "file": npz}`; reply `{"ms": ..., "cpu_ms": ..., "loss": ..., "norm": ...}`, or
-`{"error": ...}` for a system that is not installed. Started by `meta_step.py` in the peers' own environment.
+Request `{"system": ..., "steps": K, "rate": lr, "file": npz, "repeats": 1}`; reply `{"ms": ..., "cpu_ms": ..., "loss": ...,
+"norm": ...}`, the times those of one of the repeats, or `{"error": ...}` for a system that is not installed. The names of the
+weights in the file say which net they are of. Started by the two scripts in the peers' own environment.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
 import sys
 import time
+
+os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # a first step compiles, as a user's first does
 
 import numpy as np
 import torch
@@ -17,18 +21,23 @@ import torch.nn.functional as F
 torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
-class Net(torch.nn.Module):
+def parameter(array):
+    return torch.nn.Parameter(torch.tensor(np.ascontiguousarray(array)))
+
+
+class Conv4(torch.nn.Module):
     """Conv4 with batch statistics, from the weights of the npz file."""
+
+    criterion = staticmethod(F.cross_entropy)
 
     def __init__(self, arrays):
         super().__init__()
-        tensor = lambda a: torch.nn.Parameter(torch.tensor(np.ascontiguousarray(a)))
         blocks = range(1, 5)
         self.kernels = torch.nn.ParameterList(
-            [tensor(arrays[f"body/conv{i}/kernel"].transpose(3, 2, 0, 1)) for i in blocks])
-        self.scales = torch.nn.ParameterList([tensor(arrays[f"body/norm{i}/scale"]) for i in blocks])
-        self.offsets = torch.nn.ParameterList([tensor(arrays[f"body/norm{i}/offset"]) for i in blocks])
-        self.kernel, self.bias = tensor(arrays["head/kernel"].T), tensor(arrays["head/bias"])
+            [parameter(arrays[f"body/conv{i}/kernel"].transpose(3, 2, 0, 1)) for i in blocks])
+        self.scales = torch.nn.ParameterList([parameter(arrays[f"body/norm{i}/scale"]) for i in blocks])
+        self.offsets = torch.nn.ParameterList([parameter(arrays[f"body/norm{i}/offset"]) for i in blocks])
+        self.kernel, self.bias = parameter(arrays["head/kernel"].T), parameter(arrays["head/bias"])
 
     def forward(self, x):
         for kernel, scale, offset in zip(self.kernels, self.scales, self.offsets):
@@ -36,13 +45,41 @@ class Net(torch.nn.Module):
             x = F.max_pool2d(F.relu(x), 2)
         return F.linear(x.flatten(1), self.kernel, self.bias)
 
+    @staticmethod
+    def tasks(xs, ys, xq, yq):
+        images = lambda a: torch.tensor(np.ascontiguousarray(a.transpose(0, 1, 4, 2, 3)))
+        labels = lambda a: torch.tensor(a.astype(np.int64))
+        return images(xs), labels(ys), images(xq), labels(yq)
 
-def torch_func(net, tasks, steps, rate):
-    """vmap over tasks of the gradient through the inner steps."""
+
+class MLP(torch.nn.Module):
+    """Two hidden layers with relu, for regression, from the weights of the npz file."""
+
+    criterion = staticmethod(F.mse_loss)
+
+    def __init__(self, arrays):
+        super().__init__()
+        layers = "body/dense1", "body/dense2", "head"
+        self.kernels = torch.nn.ParameterList([parameter(arrays[f"{layer}/kernel"].T) for layer in layers])
+        self.biases = torch.nn.ParameterList([parameter(arrays[f"{layer}/bias"]) for layer in layers])
+
+    def forward(self, x):
+        *hidden, head = zip(self.kernels, self.biases)
+        for kernel, bias in hidden:
+            x = F.relu(F.linear(x, kernel, bias))
+        return F.linear(x, *head)
+
+    @staticmethod
+    def tasks(*arrays):
+        return tuple(map(torch.tensor, arrays))
+
+
+def func_step(net, steps, rate):
+    """vmap over tasks of the gradient through the inner steps, as a function of parameters and tasks."""
     from torch.func import functional_call, grad, grad_and_value, vmap
 
     def loss(params, x, y):
-        return F.cross_entropy(functional_call(net, params, (x,)), y)
+        return net.criterion(functional_call(net, params, (x,)), y)
 
     def outer(params, xs, ys, xq, yq):
         for _ in range(steps):
@@ -50,9 +87,18 @@ def torch_func(net, tasks, steps, rate):
             params = {name: p - rate * slope[name] for name, p in params.items()}
         return loss(params, xq, yq)
 
-    params = {name: p.detach() for name, p in net.named_parameters()}
-    grads, values = vmap(grad_and_value(outer), in_dims=(None, 0, 0, 0, 0))(params, *tasks)
-    return values.mean(), [g.mean(0) for g in grads.values()]
+    def step(params, *tasks):
+        grads, values = vmap(grad_and_value(outer), in_dims=(None, 0, 0, 0, 0))(params, *tasks)
+        return values.mean(), [g.mean(0) for g in grads.values()]
+
+    return step
+
+
+compiled_step = functools.cache(lambda *problem: torch.compile(func_step(*problem)))
+
+
+def torch_func(net, tasks, steps, rate, make=func_step):
+    return make(net, steps, rate)({name: p.detach() for name, p in net.named_parameters()}, *tasks)
 
 
 def higher_(net, tasks, steps, rate):
@@ -64,8 +110,8 @@ def higher_(net, tasks, steps, rate):
     for xs, ys, xq, yq in zip(*tasks):
         with higher.innerloop_ctx(net, optimiser, copy_initial_weights=False) as (learner, inner):
             for _ in range(steps):
-                inner.step(F.cross_entropy(learner(xs), ys))
-            value = F.cross_entropy(learner(xq), yq) / len(tasks[0])
+                inner.step(net.criterion(learner(xs), ys))
+            value = net.criterion(learner(xq), yq) / len(tasks[0])
             value.backward()
         total += value.detach()
     return total, [p.grad for p in net.parameters()]
@@ -81,8 +127,8 @@ def torchopt_(net, tasks, steps, rate):
     start, optimiser = torchopt.extract_state_dict(net), torchopt.extract_state_dict(inner)
     for xs, ys, xq, yq in zip(*tasks):
         for _ in range(steps):
-            inner.step(F.cross_entropy(net(xs), ys))
-        value = F.cross_entropy(net(xq), yq) / len(tasks[0])
+            inner.step(net.criterion(net(xs), ys))
+        value = net.criterion(net(xq), yq) / len(tasks[0])
         value.backward()
         total += value.detach()
         torchopt.recover_state_dict(net, start)
@@ -100,24 +146,23 @@ def torch_loop(net, tasks, steps, rate):
     for xs, ys, xq, yq in zip(*tasks):
         params = start
         for _ in range(steps):
-            value = F.cross_entropy(functional_call(net, params, (xs,)), ys)
+            value = net.criterion(functional_call(net, params, (xs,)), ys)
             slopes = torch.autograd.grad(value, list(params.values()), create_graph=True)
             params = {name: p - rate * g for (name, p), g in zip(params.items(), slopes)}
-        value = F.cross_entropy(functional_call(net, params, (xq,)), yq) / len(tasks[0])
+        value = net.criterion(functional_call(net, params, (xq,)), yq) / len(tasks[0])
         value.backward()
         total += value.detach()
     return total, [p.grad for p in net.parameters()]
 
 
-SYSTEMS = {"torch.func": torch_func, "torch.autograd loop": torch_loop, "TorchOpt": torchopt_, "higher": higher_}
+SYSTEMS = {"torch.func": torch_func, "torch.compile": functools.partial(torch_func, make=compiled_step),
+           "torch.autograd loop": torch_loop, "TorchOpt": torchopt_, "higher": higher_}
 
 
 def load(path):
     arrays = dict(np.load(path))
-    images = lambda a: torch.tensor(np.ascontiguousarray(a.transpose(0, 1, 4, 2, 3)))
-    labels = lambda a: torch.tensor(a.astype(np.int64))
-    tasks = images(arrays["xs"]), labels(arrays["ys"]), images(arrays["xq"]), labels(arrays["yq"])
-    return Net(arrays), tasks
+    net = Conv4 if "body/conv1/kernel" in arrays else MLP
+    return net(arrays), net.tasks(*(arrays[name] for name in ("xs", "ys", "xq", "yq")))
 
 
 def main():
@@ -133,8 +178,11 @@ def main():
                     loaded[request["file"]] = load(request["file"])
                 net, tasks = loaded[request["file"]]
                 begin, begin_cpu = time.perf_counter(), time.process_time()
-                value, grads = SYSTEMS[request["system"]](net, tasks, request["steps"], request["rate"])
-                elapsed, cpu = 1e3 * (time.perf_counter() - begin), 1e3 * (time.process_time() - begin_cpu)
+                repeats = request.get("repeats", 1)
+                for _ in range(repeats):
+                    value, grads = SYSTEMS[request["system"]](net, tasks, request["steps"], request["rate"])
+                elapsed, cpu = (1e3 * seconds / repeats for seconds in (
+                    time.perf_counter() - begin, time.process_time() - begin_cpu))
                 norm = torch.sqrt(sum((g.double() ** 2).sum() for g in grads))
                 reply = {"ms": elapsed, "cpu_ms": cpu, "loss": float(value), "norm": float(norm)}
         except Exception as error:  # the parent decides what a failing peer means

@@ -31,6 +31,7 @@ def environment(*packages: str) -> dict:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": os.getloadavg()[0],
         "system": platform.platform(),
+        "malloc": os.environ.get("GLIBC_TUNABLES", "as it comes"),
         "python": sys.version.split()[0],
         "versions": versions,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -22,10 +22,10 @@ from jaxmeta.estimator import plan
 
 KEY = jax.random.key(0)
 SYSTEMS = {
-    "reverse over reverse": jm.unrolled(),
-    "reverse, each step recomputed": jm.unrolled(jm.each_step),
-    "linearised, all stored": jm.mixed(gradient=jm.linearising),
-    "linearised in segments": jm.mixed(jm.segments(), jm.linearising),
+    "reverse over reverse": jm.unrolled(gradient=jax.grad),
+    "reverse, each step recomputed": jm.unrolled(jm.each_step, jax.grad),
+    "linearised, all stored": jm.unrolled(),
+    "linearised in segments": jm.unrolled(jm.segments()),
     "mixed, all stored": jm.mixed(),
     "mixed, each step recomputed": jm.mixed(jm.each_step),
     "mixed, binomial with 16 slots": jm.mixed(jm.binomial(16)),

@@ -15,7 +15,7 @@ from jaxmeta.estimator._binomial import binomial
 from jaxmeta.estimator._cost import flops
 from jaxmeta.estimator._estimate import stateless
 from jaxmeta.estimator._gradients import linearising, recomputing
-from jaxmeta.estimator._remat import each_step, saving, segments
+from jaxmeta.estimator._remat import each_step, saving, segments, storing
 from jaxmeta.estimator._unrolled import unrolled
 from jaxmeta.parallel import divisor, over_tasks
 from jaxmeta.process import begin
@@ -128,8 +128,8 @@ def _ways(budget, bilevel: Bilevel, theta, tasks):
     steps: list[int] = []
     position, _ = jax.eval_shape(first, theta, one)
     length, carry = steps[0], nbytes((position.phi, position.memory))
-    yield "linearised, all stored", jax.lax.scan, linearising
-    yield "mixed, all stored", jax.lax.scan, recomputing
+    yield "linearised, all stored", storing, linearising
+    yield "mixed, all stored", storing, recomputing
     if length < 2:
         return
     yield "mixed, carries and gradients stored", saving("inner_gradient"), recomputing

@@ -1,4 +1,4 @@
-"""What of a long run is stored and what is computed again: plans, each standing for `jax.lax.scan` (which stores all).
+"""What of a run is stored and what is computed again: plans, each standing for `jax.lax.scan`.
 
 A plan is called as `plan(step, carry, xs) -> (carry, ys)`. All nest and can be differentiated again, in either direction:
 those here are plain scans and rematerialisations. A `within` is the plan of the steps of one part, run when the derivative
@@ -22,6 +22,25 @@ from jaxmeta import _check
 Plan = Callable
 """Stands for `jax.lax.scan`: `plan(step, carry, xs) -> (carry, ys)`, xs and ys stacked `[K, ...]`."""
 
+_SHORT = 8
+
+
+def storing(step, carry, xs):
+    """Stores all: no step is run again. At most 8 steps are written out one after the other, more are scanned.
+
+    What a scan stores it stacks, and later takes from the stack, which for few large steps takes as long as a third of the
+    computation (a Conv4 on a CPU, benchmarks/README.md); written out, compiling takes up to twice as long.
+    """
+    if length(xs) > _SHORT:
+        return jax.lax.scan(step, carry, xs)
+    kept = []
+    for index in range(length(xs)):
+        carry, y = step(carry, jax.tree.map(lambda x: x[index], xs))
+        kept.append(y)
+    if not kept:
+        return jax.lax.scan(step, carry, xs)
+    return carry, jax.tree.map(lambda *ys: jnp.stack(ys), *kept)
+
 
 def each_step(step, carry, xs):
     """Stores the carry before every step: K carries, one run more. Worth it where activations outweigh parameters."""
@@ -38,7 +57,7 @@ def saving(*names: str) -> Plan:
     return lambda step, carry, xs: jax.lax.scan(jax.checkpoint(step, policy=policy, prevent_cse=False), carry, xs)
 
 
-def segments(*counts: int, within: Plan = jax.lax.scan) -> Plan:
+def segments(*counts: int, within: Plan = storing) -> Plan:
     """Stores the carry before each of n_1 segments, within a segment before each of n_2 parts of it, and so on.
 
     Args:

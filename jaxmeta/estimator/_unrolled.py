@@ -6,19 +6,21 @@ import jax
 
 from jaxmeta.base import Bilevel, Estimator
 from jaxmeta.estimator._estimate import estimate_over, stateless
-from jaxmeta.estimator._gradients import constant, recomputing
+from jaxmeta.estimator._gradients import Gradient, constant, linearising, recomputing
+from jaxmeta.estimator._remat import Plan, storing
 from jaxmeta.parallel import Mapper, over_tasks
 from jaxmeta.process import outcome
 
 
-def unrolled(remat=jax.lax.scan, gradient=jax.grad, over: Mapper | None = None) -> Estimator:
+def unrolled(remat: Plan = storing, gradient: Gradient = linearising, over: Mapper | None = None) -> Estimator:
     """The exact derivative, by reverse mode through all inner steps: `d/d(theta) mean_t outer_t(phi_K(theta), theta)`.
 
     Args:
-      remat: What of the steps is stored and what is computed again: `jax.lax.scan` stores all, or `each_step`,
+      remat: What of the steps is stored and what is computed again: `storing` all, or `each_step`,
         `saving("inner_gradient")`, `segments(...)`, `binomial(slots)`, `offloading`, from `jaxmeta.estimator`.
       gradient: What the low level differentiates its objective with, and so how that is differentiated in turn:
-        `jax.grad` (reverse over reverse), or `recomputing`, `linearising`, `finite_difference(size)`.
+        `linearising` once and forward (as much storage as reverse over reverse, less work), `recomputing`, `jax.grad`
+        (reverse over reverse), `finite_difference(size)`.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
@@ -41,18 +43,18 @@ def unrolled(remat=jax.lax.scan, gradient=jax.grad, over: Mapper | None = None) 
     return Estimator(stateless, estimate)
 
 
-def mixed(remat=jax.lax.scan, gradient=recomputing, over: Mapper | None = None) -> Estimator:
+def mixed(remat: Plan = storing, gradient: Gradient = recomputing, over: Mapper | None = None) -> Estimator:
     """As `unrolled`, the inner gradients differentiated forward over reverse: the same derivative, without the storage
-    that reverse over reverse needs for the backward pass of every inner gradient.
+    that `unrolled()` needs for the backward pass of every inner gradient.
 
     `H v = d/de grad L(phi + e v)`, and the derivatives in theta and in the data come from the same tangent. Any optimiser,
     bias and plan of memory go with it, and all its derivatives exist. Rungs, from the most memory to the least:
-    `unrolled()`; `mixed(gradient=linearising)`; `mixed()`; `mixed(saving("inner_gradient"))` and a model that
-    rematerialises its blocks; `mixed(each_step)`; `mixed(segments(..., within=each_step))`; `mixed(binomial(slots))`.
+    `unrolled()`; `mixed()`; `mixed(saving("inner_gradient"))` with a model that rematerialises its blocks;
+    `mixed(each_step)`; `mixed(segments(..., within=each_step))`; `mixed(binomial(slots))`.
 
     Args:
       remat: What of the steps is stored and what is computed again, as in `unrolled`.
-      gradient: `recomputing`, which stores phi alone, or `linearising`, which computes nothing again.
+      gradient: As in `unrolled`; `recomputing` stores phi alone.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
