@@ -7,8 +7,9 @@ The sinusoids of the MAML paper: a net 1-40-40-1, 25 tasks of 10 support and 10 
 how a system runs many small products. Weights, data and rules are those of `meta_step.py`, whose peers' environment this
 takes too; torch.compile needs a C++ compiler besides. Where it compiles, what a system takes before its first step is told.
 
-"jaxmeta" is `jm.maml(learner)` as it comes; the others take the tasks five at a time, whose matrices the nearest cache holds. Where other work shares the cores, pin the run to one
-(`taskset -c 0`): small products that wait for threads on a busy core take a hundred times as long, with torch above all.
+"jaxmeta" is `jm.maml(learner)` as it comes; the others take the tasks five at a time, whose matrices the nearest cache holds.
+Where other work shares the cores, pin the run to one (`taskset -c 0`): small products that wait for threads on a busy core take
+a hundred times as long, with torch above all.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import statistics
 import tempfile
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -54,14 +54,14 @@ def our_system(estimator, bilevel, theta, tasks):
     """A compiled step as `repeats -> {loss, norm}`, and what its compilation told."""
     def step(theta, tasks):
         estimate, _ = estimator.estimate(jax.random.key(0), bilevel, theta, tasks, ())
-        return estimate.loss, estimate.grad
+        return {"loss": estimate.loss, "norm": optax.tree.norm(estimate.grad)}, estimate.grad
 
     run, about = compiled(step, theta, tasks)
 
     def system(repeats):
         for _ in range(repeats):
-            value, grad = run()
-        return {"loss": float(value), "norm": float(optax.tree.norm(grad))}
+            answer, _ = run()
+        return {name: float(value) for name, value in answer.items()}
 
     return system, about
 

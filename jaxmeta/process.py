@@ -58,21 +58,26 @@ def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Positio
     def step(carry, key):
         phi, memory = carry
 
-        def objective(phi):
-            value, aux = loss_and_aux(learner, key, phi, task.support)
-            penalty = _check.scalar("the penalty of a learner", learner.penalty(phi, position.start))
-            return value + penalty.astype(value.dtype), (value, aux)
+        def of(phi):
+            return objective(key, learner, position.start, phi, task)
 
-        grads, (value, aux) = gradient(objective, has_aux=True)(phi)
+        grads, (value, aux) = gradient(of, has_aux=True)(phi)
         grads = checkpoint_name(grads, "inner_gradient")
         # Line searches and second-order updates of optax ask for these; the others never see them.
-        more = {"value": value, "grad": grads, "value_fn": lambda phi: objective(phi)[0]}
+        more = {"value": value, "grad": grads, "value_fn": lambda phi: of(phi)[0]}
         updates, memory = update.update(grads, memory, phi, **more)
         phi = optax.apply_updates(phi, updates)
         return (phi, memory), (phi, value, aux)
 
     (phi, memory), kept = scan(step, (position.phi, position.memory), jax.random.split(key, steps))
     return Position(position.start, phi, memory), kept
+
+
+def objective(key: Key[Array, ""], learner: Learner, start: PyTree, phi: PyTree, task: Task):
+    """What inner steps descend: `(loss(phi, support) + penalty(phi, phi_0), (loss, aux))`, with phi_0 = start."""
+    value, aux = loss_and_aux(learner, key, phi, task.support)
+    penalty = _check.scalar("the penalty of a learner", learner.penalty(phi, start))
+    return value + penalty.astype(value.dtype), (value, aux)
 
 
 def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> PyTree:

@@ -22,13 +22,13 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, process
 from jaxmeta.base import Bilevel, Estimator, Learner, Trajectory
 from jaxmeta.estimator._estimate import estimate_over, idle_leaves
 from jaxmeta.estimator._gradients import recomputing
 from jaxmeta.estimator._linear import Solver, cg, identity
 from jaxmeta.parallel import Mapper, over_tasks
-from jaxmeta.process import advance, begin, judged, loss_and_aux
+from jaxmeta.process import advance, begin, judged
 
 
 def implicit(solver: Solver = cg(16), tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
@@ -201,9 +201,7 @@ def _parts(keys: _Keys, bilevel: Bilevel, task):
         return shaped(theta).start(keys.start, task)
 
     def objective(theta, first, phi):
-        learner = shaped(theta)
-        value, _ = loss_and_aux(learner, keys.loss, phi, task.support)
-        return value + learner.penalty(phi, first).astype(value.dtype)
+        return process.objective(keys.loss, shaped(theta), first, phi, task)[0]
 
     def outer(theta, first, phi, walked):
         return judged(keys.outer, bilevel, shaped(theta), walked._replace(start=first, end=phi), task)

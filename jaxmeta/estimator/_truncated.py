@@ -7,12 +7,14 @@ import jax
 from jaxmeta import _check
 from jaxmeta.base import Bilevel, Estimator
 from jaxmeta.estimator._estimate import beside
+from jaxmeta.estimator._gradients import Gradient, linearising
+from jaxmeta.estimator._remat import Plan, storing
 from jaxmeta.estimator._windows import Carry, estimate_held, going_on, hold, window_of
 from jaxmeta.parallel import Mapper, over_tasks
 
 
-def truncated(window: int, carry: Carry = going_on, remat=jax.lax.scan, gradient=jax.grad, over: Mapper | None = None,
-              against: Estimator | None = None) -> Estimator:
+def truncated(window: int, carry: Carry = going_on, remat: Plan = storing, gradient: Gradient = linearising,
+              over: Mapper | None = None, against: Estimator | None = None) -> Estimator:
     """Reverse mode through W = `window` inner steps: `d/d(theta) mean_t outer_t(Phi_theta^W(phi))`, phi held constant.
 
     `Phi_theta` is one inner step and phi where the window begins. What came before it counts as no function of theta, so
@@ -24,8 +26,9 @@ def truncated(window: int, carry: Carry = going_on, remat=jax.lax.scan, gradient
       carry: Where windows begin. `going_on`: the inner run of each task goes on from one outer step to the next and
         begins anew once the learner's K steps are done, W dividing K; the tasks of an outer step are then those of the
         one before, their data new ones if need be. `afresh`: the whole run each time, its last W steps differentiated.
-      remat: What of the window's steps is stored and what is computed again, a plan that stands for `jax.lax.scan`.
-      gradient: What the low level differentiates its objective with, and how that is differentiated.
+      remat: What of the window's steps is stored and what is computed again, as in `unrolled`.
+      gradient: What the low level differentiates its objective with, as in `unrolled`; with `finite_difference(size)` and a
+        window of 1 it is the approximation of DARTS.
       over: How tasks are mapped, from `over_tasks`.
       against: An `Estimator`, such as `unrolled()`, whose gradient this one is compared with; only reported, and its time
         and memory are paid. It sees the same theta, tasks and key: what is compared is the whole run from the start under

@@ -10,6 +10,7 @@ import pytest
 import jaxmeta as jm
 from jaxmeta.base import Bilevel, Learner, Task
 from jaxmeta.estimator import each_step, flops, linearising, plan
+from jaxmeta.models._small_dots import product
 
 KEY, SIZE, ROWS, STEPS, TASKS = jax.random.key(0), 300, 32, 64, 4
 
@@ -70,6 +71,7 @@ def test_flops_are_counted_through_loops_and_derivatives():
     convolution = flops(lambda x, k: jax.lax.conv_general_dilated(
         x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")), image, kernel)
     assert convolution == 2 * (2 * 9 * 9 * 5) * (3 * 3 * 3)
+    assert flops(product, x, w) == one
     # What stands for the gradient's derivative is looked into.
     step = lambda w, x: (w - 0.1 * linearising(lambda w: loss(w, x))(w)).sum()
     assert flops(jax.grad(step), w, x) > flops(step, w, x)

@@ -12,7 +12,17 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta.base import Bilevel, Examples, Learner, Task
-from jaxmeta.estimator import constant, each_step, finite_difference, linearising, offloading, recomputing, saving, segments, storing
+from jaxmeta.estimator import (
+    constant,
+    each_step,
+    finite_difference,
+    linearising,
+    offloading,
+    recomputing,
+    saving,
+    segments,
+    storing,
+)
 from jaxmeta.estimator._binomial import schedule
 
 KEY, STEPS = jax.random.key(0), 11
