@@ -117,7 +117,7 @@ def cases():
             yield pytest.param(kind, *way, marks=() if quick else pytest.mark.slow, id=f"{kind}-{way[0]}-{way[1]}")
 
 
-@pytest.mark.parametrize(("kind", "gradient", "plan"), cases())
+@pytest.mark.parametrize(("kind", "gradient", "plan"), list(cases()))
 def test_every_way_has_the_derivatives_of_reverse_over_reverse(kind, gradient, plan):
     expected = derivative(kind, "reverse", "scan")
     chex.assert_trees_all_close(derivative(kind, gradient, plan), expected, rtol=1e-10, atol=1e-13)
