@@ -84,6 +84,26 @@ def compiled(function: Callable, *args) -> tuple[Callable, dict]:
     return lambda: jax.block_until_ready(program(*args)), about
 
 
+def several(step: Callable, outer: int) -> Callable:
+    """Outer steps `(theta, tasks) -> (loss, grad)` one after the other in one program, as `jm.fit` takes them: `(theta, tasks)
+    -> (theta, losses, norms of the gradients)`.
+
+    A program of one step would get its temporaries from the system anew at each call, and clearing large ones takes long.
+    """
+    import jax
+    import optax
+
+    def run(theta, tasks):
+        def body(theta, _):
+            loss, grad = step(theta, tasks)
+            return jax.tree.map(lambda x, g: x - 1e-4 * g, theta, grad), (loss, optax.tree.norm(grad))
+
+        theta, (losses, norms) = jax.lax.scan(body, theta, length=outer)
+        return theta, losses, norms
+
+    return run
+
+
 def interleaved(systems: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each system in each round; a round runs them all, so that a slow minute of the machine hits all."""
     times = {name: [] for name in systems}

@@ -4,7 +4,8 @@
 
 Conv4 (64 filters, 28x28x1, batch statistics), one support and one query example a class, inner SGD of rate 0.4, the
 gradient of the mean query cross entropy for the start. Every system gets the same weights and data; losses and norms
-of the meta-gradient must agree. Rounds interleave the systems, so that a slow minute of the machine hits all of them.
+of the meta-gradient must agree. Ours are three outer steps in one program, as `jm.fit` takes them. Rounds interleave the
+systems, so that a slow minute of the machine hits all of them.
 Processor time is kept beside wall time: where other work shares the cores, only processor time is telling (and pinned to
 one core, `taskset -c 0`, it does not count threads that wait for one another).
 
@@ -13,7 +14,7 @@ The peers live in an environment of their own, since they need no jax and jax ne
     python -m venv peer && peer/bin/pip install torch higher torchopt
 
 given by `--peer-python` or JAXMETA_PEER_PYTHON; without it only jaxmeta is measured. `--usual` adds JAX as everyone
-writes it (vmap over tasks, lax.conv, reduce_window), which takes some twenty seconds a step.
+writes it (vmap over tasks, lax.conv, reduce_window), in two rounds: it takes some ten to twenty seconds a step.
 
 Axis letters: `T` tasks, `N` ways, `K` inner steps.
 """
@@ -39,10 +40,11 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 import jaxmeta as jm  # noqa: E402
-from benchmarks._record import environment, median_ratio, write  # noqa: E402
+from benchmarks._record import compiled, environment, median_ratio, several, write  # noqa: E402
 from jaxmeta.models import conv4  # noqa: E402
 
 RATE, TOLERANCE = 0.4, 1e-3
+OUTER, USUAL = 3, 2  # steps in one program, see `several`; rounds of JAX as everyone writes it
 PEERS = "torch.func", "torch.autograd loop", "TorchOpt", "higher"
 
 
@@ -106,19 +108,15 @@ def usual_step(ways, steps):
     return step
 
 
-def jax_system(step, params, tasks):
-    """A compiled step as `() -> {ms, loss, norm}`, and what its compilation told."""
-    tasks = jax.tree.map(jnp.asarray, tasks)
-    begin = time.perf_counter()
-    compiled = jax.jit(step).lower(params, tasks).compile()
-    about = {"compile_s": time.perf_counter() - begin,
-             "temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6}
+def jax_system(step, params, tasks, outer):
+    """`outer` steps in one program as `() -> {ms of a step, loss, norm}`, and what its compilation told."""
+    run_all, about = compiled(several(step, outer), params, jax.tree.map(jnp.asarray, tasks))
 
     def run():
         begin, begin_cpu = time.perf_counter(), time.process_time()
-        value, grad = jax.block_until_ready(compiled(params, tasks))
+        _, losses, norms = run_all()
         elapsed, cpu = 1e3 * (time.perf_counter() - begin), 1e3 * (time.process_time() - begin_cpu)
-        return {"ms": elapsed, "cpu_ms": cpu, "loss": float(value), "norm": float(optax.tree.norm(grad))}
+        return {"ms": elapsed / outer, "cpu_ms": cpu / outer, "loss": float(losses[0]), "norm": float(norms[0])}
 
     return run, about
 
@@ -140,10 +138,10 @@ def measure(setting, worker, peers, rounds, usual, seed, folder):
     """All systems at one setting, interleaved."""
     ways, steps, tasks = map(int, re.fullmatch(r"N(\d+)K(\d+)T(\d+)", setting).groups())
     params, data = problem(ways, tasks, seed)
-    run, about = jax_system(our_step(ways, steps), params, data)
-    systems, compiled = {"jaxmeta": run}, {"jaxmeta": about}
+    run, about = jax_system(our_step(ways, steps), params, data, OUTER)
+    systems, told = {"jaxmeta": run}, {"jaxmeta": about}
     if usual:
-        systems["usual JAX"], compiled["usual JAX"] = jax_system(usual_step(ways, steps), params, data)
+        systems["usual JAX"], told["usual JAX"] = jax_system(usual_step(ways, steps), params, data, 1)
     if worker:
         file = folder / f"{setting}.npz"
         paths = jax.tree_util.tree_leaves_with_path(params)
@@ -159,21 +157,20 @@ def measure(setting, worker, peers, rounds, usual, seed, folder):
             errors[name] = first["error"]
             del systems[name]
             continue
-        raw[name] = {"ms": [], "cpu_ms": [], "loss": first["loss"], "norm": first["norm"], **compiled.get(name, {})}
+        raw[name] = {"ms": [], "cpu_ms": [], "loss": first["loss"], "norm": first["norm"], **told.get(name, {})}
         for what in ("loss", "norm"):
             gap = abs(first[what] / raw["jaxmeta"][what] - 1)
             raw[name][f"{what}_gap"] = gap
             assert gap < TOLERANCE, f"{name} and jaxmeta differ in the {what} by {gap:.1e}: {first} {raw['jaxmeta']}"
     for index in range(rounds):
         for name, run in systems.items():
-            if name != "usual JAX" or index == 0:
+            if name != "usual JAX" or index < USUAL:
                 answer = run()
                 for what in ("ms", "cpu_ms"):
                     raw[name][what].append(answer[what])
     for row in raw.values():
         row["median_ms"], row["median_cpu_ms"] = statistics.median(row["ms"]), statistics.median(row["cpu_ms"])
-        if len(row["ms"]) == rounds:
-            row["times_jaxmeta"] = median_ratio(row["ms"], raw["jaxmeta"]["ms"])
+        row["times_jaxmeta"] = median_ratio(row["ms"], raw["jaxmeta"]["ms"][: len(row["ms"])])
     return {"systems": raw, "not_measured": errors}
 
 
