@@ -8,6 +8,7 @@ how a system runs many small products. Weights, data and rules are those of `met
 takes too; torch.compile needs a C++ compiler besides. Where it compiles, what a system takes before its first step is told.
 
 "jaxmeta" is `jm.maml(learner)` as it comes; the others take the tasks five at a time, whose matrices the nearest cache holds.
+The steps of a round are one program, as `jm.fit` takes them.
 Where other work shares the cores, pin the run to one (`taskset -c 0`): small products that wait for threads on a busy core take
 a hundred times as long, with torch above all.
 """
@@ -26,7 +27,7 @@ import numpy as np
 import optax
 
 import jaxmeta as jm
-from benchmarks._record import compiled, environment, interleaved, median_ratio, write
+from benchmarks._record import compiled, environment, interleaved, median_ratio, several, write
 from benchmarks.meta_step import TOLERANCE, PeerWorker
 from jaxmeta.estimator import unrolled
 
@@ -50,18 +51,17 @@ def problem(seed: int):
     return jm.maml(learner).bilevel, optax.tree.scale(0.5, theta), tasks
 
 
-def our_system(estimator, bilevel, theta, tasks):
-    """A compiled step as `repeats -> {loss, norm}`, and what its compilation told."""
+def our_system(estimator, bilevel, theta, tasks, steps):
+    """`steps` steps in one program as `repeats -> {loss, norm}` (repeats being `steps`), and what its compilation told."""
     def step(theta, tasks):
         estimate, _ = estimator.estimate(jax.random.key(0), bilevel, theta, tasks, ())
-        return {"loss": estimate.loss, "norm": optax.tree.norm(estimate.grad)}, estimate.grad
+        return estimate.loss, estimate.grad
 
-    run, about = compiled(step, theta, tasks)
+    run, about = compiled(several(step, steps), theta, tasks)
 
     def system(repeats):
-        for _ in range(repeats):
-            answer, _ = run()
-        return {name: float(value) for name, value in answer.items()}
+        _, losses, norms = run()
+        return {"loss": float(losses[0]), "norm": float(norms[0])}
 
     return system, about
 
@@ -84,7 +84,7 @@ def measure(worker, rounds: int, steps: int, seed: int, file) -> dict:
     """All systems, interleaved: `steps` steps of each a round."""
     bilevel, theta, tasks = problem(seed)
     write_problem(file, theta, tasks)
-    made = {name: our_system(estimator, bilevel, theta, tasks) for name, estimator in OURS.items()}
+    made = {name: our_system(estimator, bilevel, theta, tasks, steps) for name, estimator in OURS.items()}
     made |= {peer: peer_system(worker, peer, file) for peer in PEERS if worker}
     errors = {name: about["error"] for name, (_, about) in made.items() if "error" in about}
     rows, runs, repeats = {}, {}, {}
