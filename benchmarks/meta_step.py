@@ -133,6 +133,37 @@ class PeerWorker:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline() or '{"error": "the peers\' process ended"}')
 
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def write_problem(file, params, *data):
+    """The weights by name and the support's and query's inputs and labels, as the peers read them."""
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
+    arrays |= dict(zip(("xs", "ys", "xq", "yq"), data))
+    np.savez(file, **{name: np.asarray(leaf) for name, leaf in arrays.items()})
+
+
+def agreement(name, answer, ours):
+    """What a system found beside its relative distance from ours, which must be small."""
+    row = {}
+    for what in ("loss", "norm"):
+        gap = abs(answer[what] / ours[what] - 1)
+        assert gap < TOLERANCE, f"{name} and jaxmeta differ in the {what} by {gap:.1e}: {answer} {ours}"
+        row |= {what: answer[what], f"{what}_gap": gap}
+    return row
+
+
+def conclude(record, name, not_measured, worker):
+    """Says who did not answer, writes the JSON and ends the peers' process."""
+    for system, error in not_measured.items():
+        print(f"  {system:26s} not measured: {error}")
+    print(f"\nwrote {write(name, record)}")
+    if worker:
+        worker.close()
+
 
 def measure(setting, worker, peers, rounds, usual, seed, folder):
     """All systems at one setting, interleaved."""
@@ -144,9 +175,7 @@ def measure(setting, worker, peers, rounds, usual, seed, folder):
         systems["usual JAX"], told["usual JAX"] = jax_system(usual_step(ways, steps), params, data, 1)
     if worker:
         file = folder / f"{setting}.npz"
-        paths = jax.tree_util.tree_leaves_with_path(params)
-        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in paths}
-        np.savez(file, **arrays, **dict(zip(("xs", "ys", "xq", "yq"), data)))
+        write_problem(file, params, *data)
         for peer in peers:
             systems[peer] = lambda peer=peer: worker.ask(system=peer, file=str(file), steps=steps, rate=RATE)
 
@@ -157,11 +186,8 @@ def measure(setting, worker, peers, rounds, usual, seed, folder):
             errors[name] = first["error"]
             del systems[name]
             continue
-        raw[name] = {"ms": [], "cpu_ms": [], "loss": first["loss"], "norm": first["norm"], **told.get(name, {})}
-        for what in ("loss", "norm"):
-            gap = abs(first[what] / raw["jaxmeta"][what] - 1)
-            raw[name][f"{what}_gap"] = gap
-            assert gap < TOLERANCE, f"{name} and jaxmeta differ in the {what} by {gap:.1e}: {first} {raw['jaxmeta']}"
+        ours = raw.get("jaxmeta", first)
+        raw[name] = {"ms": [], "cpu_ms": [], **agreement(name, first, ours), **told.get(name, {})}
     for index in range(rounds):
         for name, run in systems.items():
             if name != "usual JAX" or index < USUAL:
@@ -189,6 +215,7 @@ def main():
     record = {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": options.seed, "settings": {}}
     if worker:
         record["environment"]["peers"] = worker.ask(system="versions")
+    missing = {}
     with tempfile.TemporaryDirectory() as folder:
         for setting in options.settings:
             result = measure(setting, worker, options.peers, options.rounds, options.usual, options.seed, pathlib.Path(folder))
@@ -199,12 +226,8 @@ def main():
                 shown = f"{ratio['ratio']:5.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else ""
                 memory = row.get("temporary_mb", float("nan"))
                 print(f"  {name:22s}{row['median_ms']:9.1f}  {shown:22s} {row['median_cpu_ms']:9.1f} {memory:7.1f}")
-            for name, error in result["not_measured"].items():
-                print(f"  {name:22s} not measured: {error}")
-    print(f"\nwrote {write(options.name, record)}")
-    if worker:
-        worker.process.stdin.close()
-        worker.process.wait()
+            missing |= {f"{setting} {name}": error for name, error in result["not_measured"].items()}
+    conclude(record, options.name, missing, worker)
 
 
 if __name__ == "__main__":
