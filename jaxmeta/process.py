@@ -32,11 +32,16 @@ def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.g
     Raises:
       ValueError: If the loss or the penalty is not a scalar, or the number of steps not a whole number of at least 0.
     """
+    return walk(*jax.random.split(key), learner, task, gradient, scan)[0]
+
+
+def walk(key_start: Key[Array, ""], key_steps: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad,
+         scan=jax.lax.scan) -> tuple[Trajectory, PyTree]:
+    """The `trajectory` of these two keys, and what the learner's update remembers at its end."""
     steps = _check.whole_number("steps of a learner", learner.steps)
-    key_start, key_steps = jax.random.split(key)
     start = begin(key_start, learner, task)
     end, (path, losses, aux) = advance(key_steps, learner, task, start, steps, gradient, scan)
-    return Trajectory(start.phi, end.phi, path, losses, aux)
+    return Trajectory(start.phi, end.phi, path, losses, aux), end.memory
 
 
 def begin(key: Key[Array, ""], learner: Learner, task: Task) -> Position:

@@ -121,13 +121,15 @@ def _ways(budget, bilevel: Bilevel, theta, tasks):
     """`(name, plan of memory, gradient)` of every way worth trying for this many steps."""
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tasks)
 
+    lengths = []
+
     def first(theta, task):
         learner = bilevel.bias.shape(theta, task, bilevel.learner)
-        return begin(jax.random.key(0), learner, task), steps.append(learner.steps)
+        lengths.append(learner.steps)  # a number of Python's, known while the shapes are found
+        return begin(jax.random.key(0), learner, task)
 
-    steps: list[int] = []
-    position, _ = jax.eval_shape(first, theta, one)
-    length, carry = steps[0], nbytes((position.phi, position.memory))
+    position = jax.eval_shape(first, theta, one)
+    (length,), carry = lengths, nbytes((position.phi, position.memory))
     yield "linearised, all stored", storing, linearising
     yield "mixed, all stored", storing, recomputing
     if length < 2:

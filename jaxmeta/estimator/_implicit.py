@@ -23,12 +23,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from jaxmeta import _check, process
-from jaxmeta.base import Bilevel, Estimator, Learner, Trajectory
+from jaxmeta.base import Bilevel, Estimator, Learner
 from jaxmeta.estimator._estimate import estimate_over, idle_leaves
 from jaxmeta.estimator._gradients import recomputing
 from jaxmeta.estimator._linear import Solver, cg, identity
 from jaxmeta.parallel import Mapper, over_tasks
-from jaxmeta.process import advance, begin, judged
+from jaxmeta.process import judged
 
 
 def implicit(solver: Solver = cg(16), tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
@@ -184,10 +184,7 @@ def _split(key) -> _Keys:
 
 def _learn(keys: _Keys, bilevel: Bilevel, theta, task):
     """The ordinary process: its trajectory, and what the update remembers at its end."""
-    learner = bilevel.bias.shape(theta, task, bilevel.learner)
-    first = begin(keys.start, learner, task)
-    last, way = advance(keys.steps, learner, task, first, _check.whole_number("steps of a learner", learner.steps))
-    return Trajectory(first.phi, last.phi, *way), last.memory
+    return process.walk(keys.start, keys.steps, bilevel.bias.shape(theta, task, bilevel.learner), task)
 
 
 def _parts(keys: _Keys, bilevel: Bilevel, task):

@@ -31,14 +31,13 @@ def storing(step, carry, xs):
     What a scan stores it stacks, and later takes from the stack, which for few large steps takes as long as a third of the
     computation (a Conv4 on a CPU, benchmarks/README.md); written out, compiling takes up to twice as long.
     """
-    if length(xs) > _SHORT:
+    steps = length(xs)
+    if not 0 < steps <= _SHORT:
         return jax.lax.scan(step, carry, xs)
     kept = []
-    for index in range(length(xs)):
+    for index in range(steps):
         carry, y = step(carry, jax.tree.map(lambda x: x[index], xs))
         kept.append(y)
-    if not kept:
-        return jax.lax.scan(step, carry, xs)
     return carry, jax.tree.map(lambda *ys: jnp.stack(ys), *kept)
 
 
