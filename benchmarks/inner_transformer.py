@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--rounds", type=int, default=5, help="0 compiles, and reports memory alone")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="inner_transformer", help="the JSON's name in benchmarks/results")
     given = parser.parse_args()
     record = {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed, "rounds": given.rounds,
               "settings": {}}
@@ -125,7 +126,7 @@ def main() -> None:
             ratios = [row[f"times_{base}"] for base in BASELINES if f"times_{base}" in row]
             shown = "".join(f"  {r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in ratios)
             print(f"  {system_:42s}{row['temporary_mb']:9.1f}{row['compile_s']:6.1f}{row.get('median_ms', 0):9.1f}{shown}")
-    print(f"\nwrote {write('inner_transformer', record)}")
+    print(f"\nwrote {write(given.name, record)}")
 
 
 if __name__ == "__main__":

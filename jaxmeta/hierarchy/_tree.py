@@ -1,0 +1,368 @@
+"""A hierarchy of concepts: a rooted tree whose leaves are the concepts, in one canonical form.
+
+`C` concepts, `N` nodes. Nodes `0 .. C-1` are the concepts, sorted; `C` is the root; the inner nodes below it follow in
+preorder, children by their smallest leaf. Two trees over the same concepts are equal when they hold the same clades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+
+def _order(concept: Hashable):
+    """Concepts are sorted within their kind; kinds are sorted by name."""
+    kind = "number" if isinstance(concept, (int, float, np.number)) else type(concept).__name__
+    return kind, concept
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A rooted tree whose leaves are concepts; every inner node has at least two children.
+
+    Args:
+      parents: For every node the number of its parent, -1 for the root; in any numbering.
+      concepts: The names of the nodes without children, in the order of those nodes; default `0, 1, ...`.
+      heights: For every node its height, 0 at the leaves; default: the number of edges down to its deepest leaf. What a
+        plot and the cophenetic correlation use; not part of equality.
+
+    Raises:
+      ValueError: for no node, no root or two, a parent that is no node, a cycle, an inner node with one child, concepts
+        that are too few, too many or twice there, heights that fall towards the root.
+
+    Example:
+
+    >>> tree = Tree.from_nested((1, ((2, 3), (4, 5))))
+    >>> tree.size, tree.nodes, tree.parents
+    (5, 9, (5, 7, 7, 8, 8, -1, 5, 6, 6))
+    >>> print(tree)
+    ┬ 1
+    └┬┬ 2
+     │└ 3
+     └┬ 4
+      └ 5
+    """
+
+    parents: tuple[int, ...]
+    concepts: tuple[Hashable, ...] | None = None
+    heights: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self):
+        parents = _valid_parents(self.parents)
+        leaves = sorted(set(range(len(parents))) - set(parents))
+        concepts = tuple(range(len(leaves))) if self.concepts is None else tuple(self.concepts)
+        if len(concepts) != len(leaves):
+            raise ValueError(f"concepts must name the {len(leaves)} nodes without children, got {len(concepts)}: "
+                             "give one name a leaf")
+        twice = sorted({repr(name) for name in concepts if concepts.count(name) > 1})
+        if twice:
+            raise ValueError(f"concepts must differ, got {', '.join(twice)} more than once; name each leaf differently")
+        try:
+            ranked = sorted(range(len(leaves)), key=lambda leaf: _order(concepts[leaf]))
+        except TypeError:
+            raise ValueError(f"concepts must be names that can be sorted, got {concepts}; give strings or numbers") from None
+
+        children = _children(parents)
+        root = parents.index(-1)
+        number = {leaves[leaf]: place for place, leaf in enumerate(ranked)}  # old node -> canonical number
+        below = _each_upwards(children, root, lambda node, parts: min(parts, default=number.get(node)))
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if children[node]:
+                number[node] = len(number)
+                stack.extend(sorted(children[node], key=below.__getitem__, reverse=True))
+        old = sorted(number, key=number.__getitem__)
+        heights = self.heights
+        if heights is None:
+            high = _each_upwards(children, root, lambda node, parts: max((1.0 + part for part in parts), default=0.0))
+        else:
+            high = _valid_heights(heights, parents)
+        object.__setattr__(self, "parents", tuple(-1 if parents[node] < 0 else number[parents[node]] for node in old))
+        object.__setattr__(self, "concepts", tuple(concepts[leaf] for leaf in ranked))
+        object.__setattr__(self, "heights", tuple(float(high[node]) for node in old))
+
+    # Shape
+
+    @property
+    def size(self) -> int:
+        """C, the number of concepts."""
+        return len(self.concepts)
+
+    @property
+    def nodes(self) -> int:
+        """N, the number of nodes, leaves and root among them."""
+        return len(self.parents)
+
+    @property
+    def root(self) -> int:
+        """The root's number: C, or 0 where there is one concept."""
+        return self.parents.index(-1)
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """Every node's children, by their smallest leaf."""
+        smallest = np.argmax(self.members, axis=1)
+        return tuple(tuple(sorted(nodes, key=lambda node: smallest[node])) for nodes in _children(self.parents))
+
+    @cached_property
+    def inner(self) -> tuple[int, ...]:
+        """The nodes that have children, the root first, every node before those below it."""
+        return tuple(range(self.size, self.nodes))
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Every node's number of edges from the root."""
+        depths = [0] * self.nodes
+        for node in (*self.inner, *range(self.size)):
+            if self.parents[node] >= 0:
+                depths[node] = depths[self.parents[node]] + 1
+        return tuple(depths)
+
+    @cached_property
+    def members(self) -> np.ndarray:
+        """`[N, C]`, bool: is the concept at or under the node?"""
+        members = np.zeros((self.nodes, self.size), bool)
+        members[np.arange(self.size), np.arange(self.size)] = True
+        for node in reversed((*self.inner[1:],)):
+            members[self.parents[node]] |= members[node]
+        return members
+
+    @property
+    def paths(self) -> np.ndarray:
+        """`[C, N]`, bool: is the node on the concept's path from the root, both ends among them?"""
+        return self.members.T
+
+    @cached_property
+    def clades(self) -> frozenset[frozenset]:
+        """The sets of concepts under the inner nodes."""
+        return frozenset(frozenset(self.concepts[leaf] for leaf in np.flatnonzero(self.members[node]))
+                         for node in self.inner)
+
+    @cached_property
+    def ancestors(self) -> np.ndarray:
+        """`[C, C]`, int: the lowest common ancestor of two concepts; on the diagonal the concept itself."""
+        lowest = np.full((self.size, self.size), self.root)
+        for node in (*self.inner[1:], *range(self.size)):  # every node after those above it
+            lowest[np.ix_(self.members[node], self.members[node])] = node
+        return lowest
+
+    def leaf(self, concept: Hashable) -> int:
+        """The number of a concept's leaf.
+
+        Raises:
+          ValueError: for a concept that the tree does not hold.
+        """
+        if concept not in self.concepts:
+            raise ValueError(f"concept must be one of the tree's {self.concepts}, got {concept!r}; "
+                             "name a leaf, or derive a tree over these concepts")
+        return self.concepts.index(concept)
+
+    def over(self, concepts: Iterable[Hashable]) -> Tree:
+        """The tree itself, if its leaves are exactly these concepts.
+
+        Raises:
+          ValueError: naming the concepts that only the tree has, or only the data.
+        """
+        theirs = set(concepts)
+        missing, foreign = (sorted(side, key=_order) for side in (theirs - set(self.concepts), set(self.concepts) - theirs))
+        if missing or foreign:
+            raise ValueError(f"the tree must be over the data's concepts: it lacks {missing} and has {foreign} besides; "
+                             "derive a tree over the data's concepts, or rename its leaves")
+        return self
+
+    def renamed(self, names: Sequence[Hashable] | dict) -> Tree:
+        """The tree with other names at its leaves: a mapping from concepts, or a sequence indexed by leaf."""
+        names = [names[concept] if isinstance(names, dict) else names[leaf] for leaf, concept in enumerate(self.concepts)]
+        return Tree(self.parents, tuple(names), self.heights)
+
+    # From and to other forms
+
+    @staticmethod
+    def star(concepts: int | Sequence[Hashable]) -> Tree:
+        """The flat tree: every concept a child of the root.
+
+        >>> Tree.star(3).nested()
+        (0, 1, 2)
+        """
+        concepts = range(concepts) if isinstance(concepts, int) else concepts
+        return Tree.from_nested(tuple(concepts)) if len(concepts) > 1 else Tree((-1,), tuple(concepts))
+
+    @staticmethod
+    def from_nested(nested) -> Tree:
+        """A tree from nested tuples or lists; what is neither is a concept.
+
+        >>> Tree.from_nested((0, (1, 2))) == Tree.from_nested(((2, 1), 0))
+        True
+        """
+        parents, concepts = [], []
+        stack = [(nested, -1)]
+        while stack:
+            part, parent = stack.pop()
+            number = len(parents)
+            parents.append(parent)
+            if isinstance(part, (tuple, list)):
+                if not part:
+                    raise ValueError("nested must hold a concept or at least two parts in every tuple, got (); leave it out")
+                stack.extend((child, number) for child in reversed(part))
+            else:
+                concepts.append(part)
+        return Tree(tuple(parents), tuple(concepts))
+
+    def nested(self):
+        """The tree as nested tuples, children by their smallest leaf."""
+        forms = _each_upwards(self.children, self.root,
+                              lambda node, parts: tuple(parts) if parts else self.concepts[node])
+        return forms[self.root]
+
+    @staticmethod
+    def from_newick(text: str) -> Tree:
+        """A tree from Newick's text, `(a,(b,c));`. Names may stand in single quotes; lengths of edges give the heights
+        where every edge has one and leaves end level, else they are passed over; names of inner nodes are passed over.
+
+        >>> Tree.from_newick("(still,((walk,run),(bike,car)));").nested()
+        ('bike', 'car', ...)
+        """
+        from jaxmeta.hierarchy._newick import read
+        return read(text)
+
+    def newick(self) -> str:
+        """The tree in Newick's text, lengths being differences of heights.
+
+        >>> Tree.from_nested((0, (1, 2))).newick()
+        "('0':2,('1':1,'2':1):1);"
+        """
+        from jaxmeta.hierarchy._newick import write
+        return write(self)
+
+    def networkx(self):
+        """The tree as a `networkx.DiGraph`, edges from parents to children; leaves carry `concept`."""
+        import networkx
+
+        graph = networkx.DiGraph()
+        for node in range(self.nodes):
+            graph.add_node(node, height=self.heights[node], **({"concept": self.concepts[node]} if node < self.size else {}))
+        graph.add_edges_from((parent, node) for node, parent in enumerate(self.parents) if parent >= 0)
+        return graph
+
+    @staticmethod
+    def from_networkx(graph) -> Tree:
+        """A tree from a `networkx.DiGraph` with edges from parents to children. A leaf's concept is its attribute
+        `concept`, or the node itself."""
+        names = list(graph)
+        number = {name: place for place, name in enumerate(names)}
+        several = [name for name in names if graph.in_degree(name) > 1]
+        if several:
+            raise ValueError(f"every node of a tree has one parent, got several for {several}; use jaxmeta.hierarchy.Dag")
+        parents = [-1] * len(names)
+        for parent, node in graph.edges:
+            parents[number[node]] = number[parent]
+        concepts = [graph.nodes[name].get("concept", name) for name in names if graph.out_degree(name) == 0]
+        return Tree(tuple(parents), tuple(concepts))
+
+    @staticmethod
+    def from_linkage(linkage, concepts: Sequence[Hashable] | None = None) -> Tree:
+        """A binary tree from scipy's linkage matrix `[C-1, 4]`; the heights are its distances."""
+        linkage = np.asarray(linkage, float)
+        size = len(linkage) + 1
+        parents, heights = [-1] * (2 * size - 1), [0.0] * (2 * size - 1)
+        for step, (left, right, height, _) in enumerate(linkage):
+            parents[int(left)] = parents[int(right)] = size + step
+            heights[size + step] = height
+        # Centroid and median linkage may invert; a height is at least what is under it.
+        for step, (left, right, _, _) in enumerate(linkage):
+            heights[size + step] = max(heights[size + step], heights[int(left)], heights[int(right)])
+        return Tree(tuple(parents), None if concepts is None else tuple(concepts), tuple(heights))
+
+    def linkage(self) -> np.ndarray:
+        """Scipy's linkage matrix `[C-1, 4]`; a node of several children is joined two by two at its one height."""
+        rows, cluster = [], {leaf: (leaf, 1) for leaf in range(self.size)}
+        for node in sorted(self.inner, key=lambda node: (self.heights[node], -node)):
+            left, count = cluster[self.children[node][0]]
+            for child in self.children[node][1:]:
+                right, more = cluster[child]
+                count += more
+                rows.append((left, right, self.heights[node], count))
+                left = self.size + len(rows) - 1
+            cluster[node] = (left, count)
+        return np.array(rows, float).reshape(-1, 4)
+
+    def __str__(self) -> str:
+        """The readable form: one line a concept."""
+        def lines(node, parts):
+            if not parts:
+                return [f" {self.concepts[node]}"]
+            drawn = []
+            for place, part in enumerate(parts):
+                first, last = place == 0, place == len(parts) - 1
+                drawn.append(("┬" if first else "└" if last else "├") + part[0])
+                drawn.extend((" " if last else "│") + line for line in part[1:])
+            return drawn
+        return "\n".join(_each_upwards(self.children, self.root, lines)[self.root])
+
+
+def _valid_parents(parents) -> list[int]:
+    parents = [int(parent) for parent in parents]
+    nodes = len(parents)
+    roots = [node for node, parent in enumerate(parents) if parent == -1]
+    strange = [node for node, parent in enumerate(parents) if not -1 <= parent < nodes]
+    if strange:
+        raise ValueError(f"parents must be numbers of nodes, 0 to {nodes - 1}, or -1 for the root, got {parents[strange[0]]} "
+                         f"at node {strange[0]}; number the nodes from 0")
+    children = _children(parents)
+    seen, stack = set(), list(roots)
+    while stack:
+        node = stack.pop()
+        seen.add(node)
+        stack.extend(children[node])
+    if len(seen) < nodes:
+        raise ValueError(f"parents must lead from every node to the root, got a cycle through node "
+                         f"{_on_a_cycle(parents, min(set(range(nodes)) - seen))}; give -1 as the root's parent")
+    if len(roots) != 1:
+        raise ValueError(f"a tree has one root, got {len(roots)} (nodes {roots}); give the others a parent")
+    single = [node for node in range(nodes) if len(children[node]) == 1]
+    if single:
+        raise ValueError(f"an inner node has at least two children, got one for node {single[0]}; leave that node out")
+    return parents
+
+
+def _on_a_cycle(parents, node: int) -> int:
+    seen = set()
+    while node not in seen:
+        seen.add(node)
+        node = parents[node]
+    return node
+
+
+def _valid_heights(heights, parents) -> list[float]:
+    heights = [float(height) for height in heights]
+    if len(heights) != len(parents):
+        raise ValueError(f"heights must be one a node, {len(parents)}, got {len(heights)}; give one for every leaf and inner node")
+    for node, parent in enumerate(parents):
+        if parent >= 0 and not heights[node] <= heights[parent]:
+            raise ValueError(f"heights must not fall towards the root, got {heights[node]} at node {node} under "
+                             f"{heights[parent]} at node {parent}; give distances from the leaves")
+    return heights
+
+
+def _children(parents) -> list[list[int]]:
+    children = [[] for _ in parents]
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            children[parent].append(node)
+    return children
+
+
+def _each_upwards(children, root: int, value) -> dict:
+    """`value(node, its children's values)` of every node, children first; without recursion, as chains may be deep."""
+    order, stack = [], [root]
+    while stack:
+        order.append(stack.pop())
+        stack.extend(children[order[-1]])
+    values = {}
+    for node in reversed(order):
+        values[node] = value(node, [values[child] for child in children[node]])
+    return values
