@@ -45,7 +45,8 @@ _PUBLIC = {
     "jaxmeta.evaluation": ("compare",),
     "jaxmeta.training": ("fit",),
 }
-_FOLDERS = ("algorithms", "bias", "data", "estimator", "evaluation", "learner", "models", "report", "tasks", "training")
+_FOLDERS = ("algorithms", "bias", "data", "estimator", "evaluation", "hierarchy", "learner", "models", "report", "tasks",
+            "training")
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = sorted(_HOME) + list(_FOLDERS)

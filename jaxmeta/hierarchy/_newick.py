@@ -19,7 +19,8 @@ def read(text: str) -> Tree:
     node, place, previous = -1, 0, ""
 
     def refuse(what):
-        raise ValueError(f"Newick text must read '(a,(b,c));', got {what} at character {place} of {text!r}; mend the text there")
+        raise ValueError(f"Newick text must read '(a,(b,c));', got {what} at character {place} of {text!r}; "
+                         "mend the text there")
 
     def grow(parent):
         parents.append(parent)
@@ -68,7 +69,7 @@ def read(text: str) -> Tree:
     if text[place:].strip():
         refuse(repr(text[place:].strip()[0]))
 
-    leaves = [node for node in range(len(parents)) if node not in set(parents)]
+    leaves = sorted(set(range(len(parents))) - set(parents))
     unnamed = [node for node in leaves if not names[node]]
     if unnamed:
         place = len(text)

@@ -12,11 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-
-def _order(concept: Hashable):
-    """Concepts are sorted within their kind; kinds are sorted by name."""
-    kind = "number" if isinstance(concept, (int, float, np.number)) else type(concept).__name__
-    return kind, concept
+from jaxmeta.hierarchy._parents import children_of, each_upwards, order_of, ranked, valid_heights, valid_parents
 
 
 @dataclass(frozen=True)
@@ -51,24 +47,12 @@ class Tree:
     heights: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
-        parents = _valid_parents(self.parents)
-        leaves = sorted(set(range(len(parents))) - set(parents))
-        concepts = tuple(range(len(leaves))) if self.concepts is None else tuple(self.concepts)
-        if len(concepts) != len(leaves):
-            raise ValueError(f"concepts must name the {len(leaves)} nodes without children, got {len(concepts)}: "
-                             "give one name a leaf")
-        twice = sorted({repr(name) for name in concepts if concepts.count(name) > 1})
-        if twice:
-            raise ValueError(f"concepts must differ, got {', '.join(twice)} more than once; name each leaf differently")
-        try:
-            ranked = sorted(range(len(leaves)), key=lambda leaf: _order(concepts[leaf]))
-        except TypeError:
-            raise ValueError(f"concepts must be names that can be sorted, got {concepts}; give strings or numbers") from None
-
-        children = _children(parents)
-        root = parents.index(-1)
-        number = {leaves[leaf]: place for place, leaf in enumerate(ranked)}  # old node -> canonical number
-        below = _each_upwards(children, root, lambda node, parts: min(parts, default=number.get(node)))
+        parents = valid_parents(self.parents)
+        children, root = children_of(parents), parents.index(-1)
+        leaves = [node for node, below in enumerate(children) if not below]
+        concepts, places = ranked(self.concepts, len(leaves))
+        number = dict(zip(leaves, places))  # old node -> canonical number
+        below = each_upwards(children, root, lambda node, parts: min(parts, default=number.get(node)))
         stack = [root]
         while stack:
             node = stack.pop()
@@ -78,11 +62,11 @@ class Tree:
         old = sorted(number, key=number.__getitem__)
         heights = self.heights
         if heights is None:
-            high = _each_upwards(children, root, lambda node, parts: max((1.0 + part for part in parts), default=0.0))
+            high = each_upwards(children, root, lambda node, parts: max((1.0 + part for part in parts), default=0.0))
         else:
-            high = _valid_heights(heights, parents)
+            high = valid_heights(heights, parents)
         object.__setattr__(self, "parents", tuple(-1 if parents[node] < 0 else number[parents[node]] for node in old))
-        object.__setattr__(self, "concepts", tuple(concepts[leaf] for leaf in ranked))
+        object.__setattr__(self, "concepts", concepts)
         object.__setattr__(self, "heights", tuple(float(high[node]) for node in old))
 
     # Shape
@@ -106,7 +90,7 @@ class Tree:
     def children(self) -> tuple[tuple[int, ...], ...]:
         """Every node's children, by their smallest leaf."""
         smallest = np.argmax(self.members, axis=1)
-        return tuple(tuple(sorted(nodes, key=lambda node: smallest[node])) for nodes in _children(self.parents))
+        return tuple(tuple(sorted(nodes, key=lambda node: smallest[node])) for nodes in children_of(self.parents))
 
     @cached_property
     def inner(self) -> tuple[int, ...]:
@@ -127,8 +111,9 @@ class Tree:
         """`[N, C]`, bool: is the concept at or under the node?"""
         members = np.zeros((self.nodes, self.size), bool)
         members[np.arange(self.size), np.arange(self.size)] = True
-        for node in reversed((*self.inner[1:],)):
-            members[self.parents[node]] |= members[node]
+        for node in (*range(self.size), *reversed(self.inner)):
+            if node != self.root:
+                members[self.parents[node]] |= members[node]
         return members
 
     @property
@@ -143,12 +128,19 @@ class Tree:
                          for node in self.inner)
 
     @cached_property
+    def branches(self) -> np.ndarray:
+        """`[C, C]`, int: the node below the lowest common ancestor of i and j that i is under; on the diagonal i itself."""
+        branches = np.tile(np.arange(self.size)[:, None], self.size)
+        for node in self.inner:
+            for child in self.children[node]:
+                inside = self.members[child]
+                branches[np.ix_(inside, self.members[node] & ~inside)] = child
+        return branches
+
+    @cached_property
     def ancestors(self) -> np.ndarray:
         """`[C, C]`, int: the lowest common ancestor of two concepts; on the diagonal the concept itself."""
-        lowest = np.full((self.size, self.size), self.root)
-        for node in (*self.inner[1:], *range(self.size)):  # every node after those above it
-            lowest[np.ix_(self.members[node], self.members[node])] = node
-        return lowest
+        return np.where(np.eye(self.size, dtype=bool), self.branches, np.array(self.parents)[self.branches])
 
     def leaf(self, concept: Hashable) -> int:
         """The number of a concept's leaf.
@@ -168,7 +160,7 @@ class Tree:
           ValueError: naming the concepts that only the tree has, or only the data.
         """
         theirs = set(concepts)
-        missing, foreign = (sorted(side, key=_order) for side in (theirs - set(self.concepts), set(self.concepts) - theirs))
+        missing, foreign = (sorted(side, key=order_of) for side in (theirs - set(self.concepts), set(self.concepts) - theirs))
         if missing or foreign:
             raise ValueError(f"the tree must be over the data's concepts: it lacks {missing} and has {foreign} besides; "
                              "derive a tree over the data's concepts, or rename its leaves")
@@ -214,8 +206,8 @@ class Tree:
 
     def nested(self):
         """The tree as nested tuples, children by their smallest leaf."""
-        forms = _each_upwards(self.children, self.root,
-                              lambda node, parts: tuple(parts) if parts else self.concepts[node])
+        forms = each_upwards(self.children, self.root,
+                             lambda node, parts: tuple(parts) if parts else self.concepts[node])
         return forms[self.root]
 
     @staticmethod
@@ -224,7 +216,7 @@ class Tree:
         where every edge has one and leaves end level, else they are passed over; names of inner nodes are passed over.
 
         >>> Tree.from_newick("(still,((walk,run),(bike,car)));").nested()
-        ('bike', 'car', ...)
+        ((('bike', 'car'), ('run', 'walk')), 'still')
         """
         from jaxmeta.hierarchy._newick import read
         return read(text)
@@ -301,68 +293,4 @@ class Tree:
                 drawn.append(("┬" if first else "└" if last else "├") + part[0])
                 drawn.extend((" " if last else "│") + line for line in part[1:])
             return drawn
-        return "\n".join(_each_upwards(self.children, self.root, lines)[self.root])
-
-
-def _valid_parents(parents) -> list[int]:
-    parents = [int(parent) for parent in parents]
-    nodes = len(parents)
-    roots = [node for node, parent in enumerate(parents) if parent == -1]
-    strange = [node for node, parent in enumerate(parents) if not -1 <= parent < nodes]
-    if strange:
-        raise ValueError(f"parents must be numbers of nodes, 0 to {nodes - 1}, or -1 for the root, got {parents[strange[0]]} "
-                         f"at node {strange[0]}; number the nodes from 0")
-    children = _children(parents)
-    seen, stack = set(), list(roots)
-    while stack:
-        node = stack.pop()
-        seen.add(node)
-        stack.extend(children[node])
-    if len(seen) < nodes:
-        raise ValueError(f"parents must lead from every node to the root, got a cycle through node "
-                         f"{_on_a_cycle(parents, min(set(range(nodes)) - seen))}; give -1 as the root's parent")
-    if len(roots) != 1:
-        raise ValueError(f"a tree has one root, got {len(roots)} (nodes {roots}); give the others a parent")
-    single = [node for node in range(nodes) if len(children[node]) == 1]
-    if single:
-        raise ValueError(f"an inner node has at least two children, got one for node {single[0]}; leave that node out")
-    return parents
-
-
-def _on_a_cycle(parents, node: int) -> int:
-    seen = set()
-    while node not in seen:
-        seen.add(node)
-        node = parents[node]
-    return node
-
-
-def _valid_heights(heights, parents) -> list[float]:
-    heights = [float(height) for height in heights]
-    if len(heights) != len(parents):
-        raise ValueError(f"heights must be one a node, {len(parents)}, got {len(heights)}; give one for every leaf and inner node")
-    for node, parent in enumerate(parents):
-        if parent >= 0 and not heights[node] <= heights[parent]:
-            raise ValueError(f"heights must not fall towards the root, got {heights[node]} at node {node} under "
-                             f"{heights[parent]} at node {parent}; give distances from the leaves")
-    return heights
-
-
-def _children(parents) -> list[list[int]]:
-    children = [[] for _ in parents]
-    for node, parent in enumerate(parents):
-        if parent >= 0:
-            children[parent].append(node)
-    return children
-
-
-def _each_upwards(children, root: int, value) -> dict:
-    """`value(node, its children's values)` of every node, children first; without recursion, as chains may be deep."""
-    order, stack = [], [root]
-    while stack:
-        order.append(stack.pop())
-        stack.extend(children[order[-1]])
-    values = {}
-    for node in reversed(order):
-        values[node] = value(node, [values[child] for child in children[node]])
-    return values
+        return "\n".join(each_upwards(self.children, self.root, lines)[self.root])

@@ -1,11 +1,12 @@
 """Task distributions: samplers `key -> Task`."""
 
 from jaxmeta.tasks._episodes import Pool, episodes, inductive, pool, rotations
+from jaxmeta.tasks._planted import planted, planted_examples, planted_means
 from jaxmeta.tasks._quadratic import Quadratic, quadratic_adapted, quadratic_learner, quadratic_meta_gradient, quadratics
 from jaxmeta.tasks._regression import sinusoids
 from jaxmeta.tasks._stream import stream
 
 __all__ = [
-    "Pool", "Quadratic", "episodes", "inductive", "pool", "quadratic_adapted", "quadratic_learner",
-    "quadratic_meta_gradient", "quadratics", "rotations", "sinusoids", "stream",
+    "Pool", "Quadratic", "episodes", "inductive", "planted", "planted_examples", "planted_means", "pool",
+    "quadratic_adapted", "quadratic_learner", "quadratic_meta_gradient", "quadratics", "rotations", "sinusoids", "stream",
 ]
