@@ -54,7 +54,8 @@ class Setting(NamedTuple):
 
 # A second derivative of Adam needs the root's argument above zero.
 UPDATES = {"momentum": optax.sgd(0.05, momentum=0.9), "adam": optax.adam(1e-3, eps_root=1e-8)}
-SETTINGS = {"small": Setting(2, 128, 512, 64, 16, 8, "momentum"), "deep": Setting(16, 64, 64, 32, 16, 4, "adam")}
+SETTINGS = {"small": Setting(2, 128, 512, 64, 16, 8, "momentum"), "deep": Setting(16, 64, 64, 64, 16, 4, "adam"),
+            "deep_wide": Setting(16, 64, 256, 64, 16, 4, "adam")}
 
 
 def problem(setting: Setting, seed: int):

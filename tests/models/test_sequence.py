@@ -34,6 +34,7 @@ def test_a_transformer_knows_the_order_of_tokens_and_sees_all():
     assert jnp.abs(y - model.apply(params, TOKENS[:, ::-1])).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", [jax.grad, recomputing])
 def test_plans_over_blocks_change_no_derivative(gradient):
     x = jax.random.normal(jax.random.key(2), (5, 4, 3))
