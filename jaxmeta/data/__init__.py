@@ -8,5 +8,7 @@ neither network nor files.
 from ._cache import cache_folder
 from ._catalogue import Entry, catalogue, load, prepare
 from ._dataset import Dataset, seeded_split
+from ._folds import Fold, folds, group_split, meta_segments
 
-__all__ = ["Dataset", "Entry", "cache_folder", "catalogue", "load", "prepare", "seeded_split"]
+__all__ = ["Dataset", "Entry", "Fold", "cache_folder", "catalogue", "folds", "group_split", "load", "meta_segments",
+           "prepare", "seeded_split"]

@@ -7,13 +7,14 @@ import difflib
 import os
 from pathlib import Path
 
-from . import _digits, _glyphs, _hapt, _mnist, _omniglot, _phone_watch, _watch
+from . import _digits, _glyphs, _hapt, _mnist, _omniglot, _phone_watch, _shl, _watch
 from ._cache import building, cache_folder, read_arrays, write_arrays
 from ._dataset import Dataset
 from ._recipe import Recipe
 from ._source import find, locate, source_folder
 
-_RECIPES = {recipe.name: recipe for module in (_glyphs, _digits, _watch, _omniglot, _mnist, _hapt, _phone_watch)
+_RECIPES = {recipe.name: recipe
+            for module in (_glyphs, _digits, _watch, _omniglot, _mnist, _hapt, _phone_watch, _shl)
             for recipe in module.RECIPES}
 
 
@@ -54,7 +55,7 @@ def catalogue(*, cache: str | os.PathLike | None = None, source: str | os.PathLi
       source: as for `load`.
 
     >>> [entry.name for entry in catalogue() if entry.kind == "window"]
-    ['watch', 'hapt', 'hapt_transitions', 'phone_watch']
+    ['watch', 'hapt', 'hapt_transitions', 'phone_watch', 'shl']
     """
     cache, source = cache_folder(cache), source_folder(source)
     shown = {field.name for field in dataclasses.fields(Entry)} - {"available", "prepared"}

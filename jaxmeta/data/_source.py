@@ -25,7 +25,8 @@ class File(NamedTuple):
     """A file of a set: its place `folder/name` in a source folder, and where it is published.
 
     `size` (bytes) and `sha256` are those of the published file, checked after a download. A local file may be packed
-    in another way, so its content is checked instead. Without `needed`, the set can be built without it.
+    in another way, so its content is checked instead. Without `needed`, the set can be built without it. `home` is the
+    page where people get by hand what no program may fetch.
     """
 
     folder: str
@@ -34,6 +35,7 @@ class File(NamedTuple):
     size: int | None = None
     sha256: str | None = None
     needed: bool = True
+    home: str | None = None
 
 
 def source_folder(source: str | os.PathLike | None = None) -> Path | None:
@@ -70,15 +72,21 @@ def locate(files: Sequence[File], source: Path | None, downloads: Path) -> dict[
         path = find(file, source) if source else downloads / file.folder / file.name
         if source is None and not path.is_file():
             if file.url is None:
-                raise FileNotFoundError(f"{file.name} has no public address that this program knows; put it at "
-                                        f"{file.folder}/{file.name} in a folder and give it as source= or JAXMETA_DATA")
+                raise FileNotFoundError(f"{file.name} has no public address that this program knows; "
+                                        f"{_by_hand(file)}put it at {file.folder}/{file.name} in a folder and give it "
+                                        "as source= or JAXMETA_DATA")
             fetch(file, path)
         if path is not None:
             found[file.name] = path
         elif file.needed:
-            raise FileNotFoundError(f"{source} lacks {file.folder}/{file.name}; give the folder that holds it as "
-                                    "source= or JAXMETA_DATA, or neither, to fetch it where it is published")
+            fetched = ", or neither, to fetch it where it is published" if file.url else ""
+            raise FileNotFoundError(f"{source} lacks {file.folder}/{file.name}; {_by_hand(file)}give the folder that holds "
+                                    f"it as source= or JAXMETA_DATA{fetched}")
     return found
+
+
+def _by_hand(file: File) -> str:
+    return f"get it by hand at {file.home} and " if file.home else ""
 
 
 def fetch(file: File, target: Path) -> None:

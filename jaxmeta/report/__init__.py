@@ -5,6 +5,8 @@ from jaxmeta.report._comparison import draw_comparison
 from jaxmeta.report._curves import draw_steps, draw_training
 from jaxmeta.report._data import show_data
 from jaxmeta.report._episode import Episode, draw_episode
+from jaxmeta.report._hierarchy import draw_affinity, draw_tree
 from jaxmeta.report._page import report, write
 
-__all__ = ["Episode", "draw_comparison", "draw_episode", "draw_steps", "draw_training", "report", "show_data", "write"]
+__all__ = ["Episode", "draw_affinity", "draw_comparison", "draw_episode", "draw_steps", "draw_training", "draw_tree", "report",
+           "show_data", "write"]
