@@ -42,15 +42,18 @@ def most_probable(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) ->
 
 def greedy(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) -> Int[Array, " n"]:
     """From the root to the likeliest child until a leaf is reached (the paper's equation 1)."""
-    children = jnp.asarray(_children(hierarchy, log_probabilities))
+    children = _children(hierarchy, log_probabilities)
+    return _walked(children, hierarchy.root, hierarchy.size, _deepest(hierarchy), log_probabilities)
 
+
+@jax.jit  # of the tree it sees shapes and numbers alone: another of these shapes compiles nothing
+def _walked(children, root, size, deepest, log_probabilities):
     def down(_, node):
-        inner = jnp.maximum(node - hierarchy.size, 0)
+        inner = jnp.maximum(node - size, 0)
         best = jnp.take_along_axis(log_probabilities, inner[:, None, None], axis=1)[:, 0].argmax(axis=1)
-        return jnp.where(node < hierarchy.size, node, children[inner, best])
+        return jnp.where(node < size, node, children[inner, best])
 
-    start = jnp.full(log_probabilities.shape[:1], hierarchy.root)
-    return jax.lax.fori_loop(0, _deepest(hierarchy), down, start)
+    return jax.lax.fori_loop(0, deepest, down, jnp.full(log_probabilities.shape[:1], root))
 
 
 def beam(width: int) -> Callable[[Tree | Dag, LogProbabilities], Int[Array, " n"]]:

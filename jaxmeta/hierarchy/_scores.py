@@ -113,7 +113,7 @@ def node_scores(learner: NodeLearner, train, validation, family: Family = all_pa
     if nodes > most:
         raise ValueError(f"the exact optimum takes at most {most} nodes, got {size} classes with {nodes}; use beam_search, "
                          "which scores the nodes that it visits, binary_partitions, or a larger most")
-    flats = np.zeros((2**size, size, *x.shape[1:3]), x.dtype)
+    flats = np.zeros((size, x.shape[1], 2**size, x.shape[2]), x.dtype)
     gains, squares = [], []
     for k in range(2, size + 1):
         members = subsets(size, k)
@@ -121,11 +121,11 @@ def node_scores(learner: NodeLearner, train, validation, family: Family = all_pa
         fitted = fitted_to(learner, fit_on, members, memory)
         flat = np.asarray(_flat(learner, fitted, members, x, weight))
         _solved(flat, members, names)
-        flats[masks[:, -1:], members] = flat
-        gain, square = scored(learner, fitted, members, x, weight, family, memory, (flats, masks))
+        flats[members, :, masks[:, -1:]] = flat
+        gain, square = scored(learner, fitted, members, x, weight, family, memory, flats)
         gains.append(gain)
         squares.append(square)
-    sums = flats.sum(axis=(1, 2, 3), dtype=np.float64)
+    sums = flats.sum(axis=(0, 1, 3), dtype=np.float64)
     return NodeScores(names, family, int(weight.sum()), sums, tuple(gains), tuple(squares))
 
 
@@ -136,63 +136,51 @@ def pooled(parts) -> NodeScores:
                       *(tuple(map(sum, zip(*(getattr(part, what) for part in parts)))) for what in ("gains", "squares")))
 
 
-def scored(learner, fitted, members, x, weight, family, memory, offsets=None):
-    """Sums and sums of squares `[subsets, P]`, over examples, of the log-scores of the subsets' nodes; of their gains where
-    offsets are given: the flat log-scores `[2^C, C, tiles, n]` and the masks `[subsets, 2^k]`."""
-    k = members.shape[1]
-    groups = family.partitions(k)
-    partitions = sum(group.blocks.shape[0] for group in groups)
-    tables = 2**k * x.shape[2] * x.shape[1] * k * x.dtype.itemsize
-    found = []
-    for part in _parts(len(members), memory // (8 * partitions + (tables if offsets is not None else 1))):
-        offset = None if offsets is None else _offsets(*offsets, members, part)
-        found.append(jax.device_get(_scored(learner, jax.tree.map(lambda a: a[part], fitted), members[part], x, weight, groups,
-                                            offset)))
+def scored(learner, fitted, members, x, weight, family, memory, flats=None):
+    """Sums and sums of squares `[subsets, P]`, over examples, of the log-scores of the subsets' nodes; of their gains where the
+    examples' flat log-scores `[C, tiles, 2^C, n]` are given."""
+    groups = family.partitions(members.shape[1])
+    each = 8 * sum(group.blocks.shape[0] for group in groups)
+    found = [jax.device_get(_scored(learner, jax.tree.map(lambda a: a[part], fitted), members[part], as_masks(members[part]),
+                                    x, weight, groups, flats)) for part in _parts(len(members), memory // each)]
     return tuple(np.concatenate(parts).astype(np.float64) for parts in zip(*found))
 
 
-def _offsets(flats, masks, members, part):
-    """What an example is worth below each block in the flat tree, less what it is worth at the subset: `[subsets, k, tiles, B,
-    n]`; blocks that its class is not in hold what no node reads."""
-    masks, members = masks[part], members[part]
-    below = flats[masks[:, None, :], members[:, :, None]] - flats[masks[:, -1:, None], members[:, :, None]]
-    return np.moveaxis(below, 2, 3)
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def _scored(learner: NodeLearner, fitted, members, x, weight, groups, offset):
+def _scored(learner: NodeLearner, fitted, members, masks, x, weight, groups, flats):
     k = members.shape[1]
     blocks = as_members(np.arange(2**k), k).astype(x.dtype)
     ones = jnp.ones((x.shape[2], 1), x.dtype)
 
     def of_subset(subset):
-        fitted, member, offset = subset
+        fitted, member, mask = subset
 
         def of_tile(sums, tile):
-            x, weight, own, offset = tile
+            x, weight, own, flat = tile
+            # What an example is worth below each block, less what it is worth at the subset; no node reads the rows of blocks
+            # that its class is not in.
+            below = 0.0 if flat is None else _rows(flat, mask) - _rows(flat, mask[-1:])
             gains = []
             for group, mine in zip(groups, own):
                 potential = clipped(learner, fitted, x, blocks, group.blocks.shape[1])
                 # Tables first, then rows of them: XLA would fuse them and work out every entry anew at each place it is read.
-                worth, exponential = jax.lax.optimization_barrier(
-                    (potential if offset is None else potential + offset, jnp.exp(potential)))
+                worth, exponential = jax.lax.optimization_barrier((potential + below, jnp.exp(potential)))
                 total = sum(_rows(exponential, block) for block in group.blocks.T)
-                gain = _rows(worth, mine) - jnp.log(total)
-                gains.append(gain * weight[None])
+                gains.append((_rows(worth, mine) - jnp.log(total)) * weight[None])
             # A product with ones, for XLA would fuse a sum with all before it into one scalar loop.
             done = [jnp.concatenate([power(gain) @ ones for gain in gains])[:, 0] for power in (lambda g: g, jnp.square)]
             return [a + b for a, b in zip(sums, done)], None
 
         def of_class(sums, one):
-            class_, own, offset = one
-            tiles = x[class_], weight[class_], offset
-            return jax.lax.scan(lambda sums, tile: of_tile(sums, (tile[0], tile[1], own, tile[2])), sums, tiles)
+            class_, own = one
+            tiles = x[class_], weight[class_], None if flats is None else flats[class_]
+            return jax.lax.scan(lambda sums, tile: of_tile(sums, (*tile[:2], own, tile[2])), sums, tiles)
 
         start = [jnp.zeros(sum(group.blocks.shape[0] for group in groups), x.dtype)] * 2
-        sums, _ = jax.lax.scan(of_class, start, (member, [group.own for group in groups], offset))
+        sums, _ = jax.lax.scan(of_class, start, (member, [group.own for group in groups]))
         return sums
 
-    return jax.lax.map(of_subset, (fitted, members, offset))
+    return jax.lax.map(of_subset, (fitted, members, masks))
 
 
 def _rows(table, rows):
