@@ -66,7 +66,7 @@ def checked(examples: Examples, concepts=None) -> tuple[np.ndarray, np.ndarray, 
         concepts = int(y.max(initial=-1)) + 1
     names = list(range(concepts)) if isinstance(concepts, int) else list(concepts)
     if len(names) < 2:
-        raise ValueError(f"an affinity needs at least two concepts, got {len(names)}; give examples of more classes")
+        raise ValueError(f"there must be at least two concepts, got {len(names)}; give examples of more classes")
     if y.min(initial=0) < 0 or y.max(initial=0) >= len(names):
         wrong = int(np.argmax((y < 0) | (y >= len(names))))
         raise ValueError(f"labels must be from 0 to {len(names) - 1}, got {y[wrong]} at example {wrong}; number the concepts "

@@ -103,10 +103,10 @@ def test_every_tree_scores_as_its_classifier_does_and_the_ranking_is_that_of_all
 def test_the_beam_is_bounded_and_exact_where_it_is_wide(size, family):
     train, validation = examples(size), examples(size, count=9)
     best = optimal(node_scores(lda(), train, validation, family))[0]
-    wide = beam(lda(), train, validation, width=100, family=family)
+    wide = beam_search(lda(), train, validation, width=100, family=family)
     assert wide.tree == best.tree and wide.score == pytest.approx(best.score) and wide.bound == pytest.approx(wide.score)
     assert wide.nodes == count_nodes(size, family)
-    narrow = beam(lda(), train, validation, width=1, family=family)
+    narrow = beam_search(lda(), train, validation, width=1, family=family)
     assert narrow.nodes < wide.nodes and narrow.score <= best.score + 1e-12 and narrow.bound >= best.score - 1e-12
 
 
@@ -176,7 +176,7 @@ def test_refusals():
     refused("train must be finite, got nan at example 5, feature 1", (bad, y))
     refused(r"train must be features \[n, d\]", (x[0], y))
     refused("validation must have the 3 features of train, got 2", validation=(x[:, :2], y))
-    refused("at most 3 nodes, got 3 classes with 7; use beam", most=3)
+    refused("at most 3 nodes, got 3 classes with 7; use beam_search", most=3)
     refused("every subset .* got none for", (0 * x, y))
     with pytest.raises(ValueError, match="at most 2 partitions of all classes, got 3 classes with 3"):
         beam_search(lda(), good, good, most=2)
