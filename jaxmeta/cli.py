@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from jaxmeta._cli import _data, _evaluate, _train
+from jaxmeta._cli import _data, _evaluate, _hierarchy, _train
 from jaxmeta._cli._console import Refusal, say
 
 _HELP = """Metalearning in JAX: learn from many small tasks how to learn the next one.
@@ -17,6 +17,8 @@ Start here:
     jaxmeta train --algorithm maml --data glyphs --ways 5 --shots 1 --out runs/a
 
     jaxmeta evaluate runs/a --ways 10
+
+    jaxmeta hierarchy derive --data digits --out tree.png
 
     jaxmeta data list
 
@@ -28,6 +30,7 @@ app = typer.Typer(help=_HELP, add_completion=False, rich_markup_mode="markdown",
 app.command("train")(_train.train)
 app.command("evaluate")(_evaluate.evaluate)
 app.command("algorithms")(_evaluate.algorithms)
+app.add_typer(_hierarchy.app, name="hierarchy")
 app.add_typer(_data.app, name="data")
 
 
@@ -54,7 +57,7 @@ def main() -> None:
     warnings.showwarning = lambda message, *where, **more: say(f"jaxmeta: {message}")
     try:
         # A command that needs another one after it shows its help.
-        arguments = sys.argv[1:] + (["--help"] if sys.argv[1:] in ([], ["data"]) else [])
+        arguments = sys.argv[1:] + (["--help"] if sys.argv[1:] in ([], ["data"], ["hierarchy"]) else [])
         sys.exit(app(arguments, prog_name="jaxmeta", standalone_mode=False) or 0)
     except (_WrongUsage, Refusal) as error:
         # The one sentence is enough; Click would print the usage as well.

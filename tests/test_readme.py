@@ -23,3 +23,15 @@ print(evaluate(key, bilevel, fitted.theta, sample, 500).summary["loss"].mean)
     assert done.returncode == 0, done.stderr
     # One net for all tasks cannot get below 2.9, as benchmarks/results/sinusoid.json has it.
     assert float(done.stdout.split()[-1]) < 2.3
+
+
+@pytest.mark.slow
+def test_the_example_of_hierarchies_derives_and_tests_trees():
+    code = re.search(r"## Hierarchies.*?```python\n(.*?)```", README.read_text(), re.S).group(1)
+    assert len(code.splitlines()) <= 14
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # Ten digits a tree, the accuracy behind the last of them; one in ten is chance.
+    accuracies = [float(line.split()[-1]) for line in done.stdout.splitlines() if "." in line]
+    assert len(accuracies) == 3 and len(done.stdout.splitlines()) == 30
+    assert min(accuracies) > 0.6
