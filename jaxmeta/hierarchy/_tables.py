@@ -60,7 +60,7 @@ def checked(name, features, labels):
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ValueError(f"{name} must be features [n, d] and labels [n], got {features.shape} and {labels.shape}; "
                          "flatten the features")
-    features = features.astype(jnp.result_type(float if features.dtype.kind != "f" else features.dtype))
+    features = features.astype(jax.dtypes.canonicalize_dtype(features.dtype if features.dtype.kind == "f" else float))
     bad = np.argwhere(~np.isfinite(features))
     if bad.size:
         raise ValueError(f"{name} must be finite, got {features[tuple(bad[0])]} at example {bad[0, 0]}, feature {bad[0, 1]}; "
