@@ -26,6 +26,7 @@ def problem(rows=ROWS, steps=STEPS, count=TASKS):
     return bilevel, bilevel.init(KEY, jax.tree.map(lambda x: x[0], tasks)), tasks
 
 
+@pytest.mark.slow
 def test_the_choice_costs_the_least_of_what_fits():
     bilevel, theta, tasks = problem()
     budget = 10**6
