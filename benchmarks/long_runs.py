@@ -36,8 +36,8 @@ SYSTEMS = {
 
 def problem(steps, seed):
     """The bilevel problem, theta and a batch of one task."""
-    learner = jm.gradient(jm.models.mlp((256, 256), outputs=10), jm.cross_entropy, optax.sgd(0.05, momentum=0.9), steps)
-    bilevel = Bilevel(jm.compose(jm.initialisation(), jm.step_sizes(1.0, steps=steps)), learner)
+    learner = jm.gradient(jm.models.mlp((256, 256), outputs=10), jm.cross_entropy, optax.sgd(0.05), steps)
+    bilevel = Bilevel(jm.compose(jm.initialisation(), jm.step_sizes(1.0, steps=steps), jm.momentum(0.9)), learner)
     rng = np.random.default_rng(seed)
 
     def examples():

@@ -35,18 +35,18 @@ _PUBLIC = {
     "jaxmeta._pytree": ("everything", "excluding", "named"),
     "jaxmeta.algorithms": ("anil", "boil", "cavia", "fomaml", "imaml", "maml", "meta_curvature", "meta_sgd", "protonet",
                            "r2d2", "reptile"),
-    "jaxmeta.bias": ("compose", "context", "element", "fixed", "hyperparameters", "initialisation", "preconditioner",
-                     "proximal", "representation", "shared", "step_sizes"),
+    "jaxmeta.bias": ("compose", "context", "element", "fixed", "hyperparameters", "initialisation", "momentum",
+                     "preconditioner", "proximal", "representation", "shared", "step_sizes"),
     "jaxmeta.estimator": ("auto", "binomial", "cg", "each_step", "evolution", "finite_difference", "first_order", "forward",
                           "implicit", "linearising", "mixed", "neumann", "nres", "nystrom", "one_step", "pes",
-                          "recomputing", "sama", "saving", "segments", "t1t2", "truncated", "unrolled"),
+                          "recomputing", "reversible", "sama", "saving", "segments", "t1t2", "truncated", "unrolled"),
     "jaxmeta.learner": ("cross_entropy", "gradient", "prototypes", "ridge", "squared_error"),
     "jaxmeta.tasks": ("episodes", "inductive", "pool", "quadratics", "rotations", "sinusoids", "stream"),
     "jaxmeta.evaluation": ("compare",),
     "jaxmeta.training": ("fit",),
 }
 _FOLDERS = ("algorithms", "bias", "data", "estimator", "evaluation", "hierarchy", "learner", "models", "report", "tasks",
-            "training")
+            "training", "tying")
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = sorted(_HOME) + list(_FOLDERS)

@@ -13,6 +13,7 @@ from jaxmeta.bias import (
     context,
     element,
     fixed,
+    hierarchical,
     hyperparameters,
     initialisation,
     kronecker,
@@ -22,9 +23,10 @@ from jaxmeta.bias import (
     shared,
     step_sizes,
 )
-from jaxmeta.estimator import cg, first_order, implicit, unrolled
+from jaxmeta.estimator import cg, first_order, implicit, penalised, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.learner import prototypes, ridge
+from jaxmeta.tying import along_tree
 
 
 def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
@@ -77,6 +79,15 @@ def imaml(learner: Learner, strength: float = 2.0, solver=cg(5), over=None, oute
     """
     bias = compose(initialisation(), fixed(proximal(strength)))
     return Algorithm(Bilevel(bias, learner, outer), implicit(solver, over=over))
+
+
+def tree_maml(learner: Learner, tree, scales=1.0, strength: float = 1.0, over=None, outer=query_loss) -> Algorithm:
+    """Tree-MAML: MAML with an initialisation for every node of a tree, sums of differences along the path, and their prior
+    times strength (ours, on Finn, Abbeel and Levine, ICML 2017).
+    """
+    tying = along_tree(tree, scales)
+    return Algorithm(Bilevel(hierarchical(initialisation(), tying), learner, outer),
+                     penalised(unrolled(over=over), tying.penalty, strength))
 
 
 def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:

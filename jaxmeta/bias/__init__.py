@@ -2,8 +2,10 @@
 
 from jaxmeta.bias._compose import compose, fixed
 from jaxmeta.bias._context import context
+from jaxmeta.bias._hierarchical import hierarchical
 from jaxmeta.bias._hyperparameters import hyperparameters
 from jaxmeta.bias._link import Link, free, positive
+from jaxmeta.bias._momentum import momentum
 from jaxmeta.bias._penalty import proximal
 from jaxmeta.bias._representation import representation
 from jaxmeta.bias._shared import shared
@@ -11,6 +13,7 @@ from jaxmeta.bias._start import initialisation
 from jaxmeta.bias._update import diagonal, element, kronecker, leaf, preconditioner, scalar, step_sizes
 
 __all__ = [
-    "Link", "compose", "context", "diagonal", "element", "fixed", "free", "hyperparameters", "initialisation",
-    "kronecker", "leaf", "positive", "preconditioner", "proximal", "representation", "scalar", "shared", "step_sizes",
+    "Link", "compose", "context", "diagonal", "element", "fixed", "free", "hierarchical", "hyperparameters", "initialisation",
+    "kronecker", "leaf", "momentum", "positive", "preconditioner", "proximal", "representation", "scalar", "shared",
+    "step_sizes",
 ]

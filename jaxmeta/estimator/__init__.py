@@ -8,8 +8,10 @@ from jaxmeta.estimator._forward import basis, forward, gaussian, rademacher
 from jaxmeta.estimator._gradients import constant, finite_difference, linearising, recomputing
 from jaxmeta.estimator._implicit import implicit, t1t2
 from jaxmeta.estimator._linear import cg, direct, identity, neumann, nystrom
+from jaxmeta.estimator._penalised import penalised
 from jaxmeta.estimator._remat import each_step, offloading, saving, segments, storing
 from jaxmeta.estimator._reptile import reptile
+from jaxmeta.estimator._reversible import reversible
 from jaxmeta.estimator._sama import sama
 from jaxmeta.estimator._truncated import one_step, truncated
 from jaxmeta.estimator._unrolled import first_order, mixed, unrolled
@@ -18,6 +20,6 @@ from jaxmeta.estimator._windows import afresh, going_on
 __all__ = [
     "afresh", "auto", "basis", "binomial", "cg", "constant", "direct", "each_step", "evolution", "finite_difference",
     "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "linearising", "mixed",
-    "neumann", "nres", "nystrom", "offloading", "one_step", "persistent", "pes", "plan", "rademacher", "recomputing",
-    "reptile", "reused", "sama", "saving", "segments", "storing", "t1t2", "truncated", "unrolled",
+    "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "pes", "plan", "rademacher",
+    "recomputing", "reptile", "reused", "reversible", "sama", "saving", "segments", "storing", "t1t2", "truncated", "unrolled",
 ]

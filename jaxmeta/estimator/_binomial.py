@@ -45,53 +45,68 @@ def binomial(slots: int) -> Plan:
             end, ys = lax.scan(lambda state, x: one(state, x, args[b:]), list(args[:a]), list(args[a:b]))
             return [*end, *ys]
 
-        results = with_derivative(chain, _rule(chain, one, a, b, *schedule(steps, min(slots, steps - 1))))(
-            *state, *inputs, *rest)
+        order = schedule(steps, min(slots, steps - 1))
+
+        def reverse(args, kept, moving, cotangents):
+            return _reverse(one, a, b, *order, args, moving, cotangents)
+
+        results = with_reverse(chain, reverse, a)(*state, *inputs, *rest)
         return jax.tree.unflatten(structure, results[:a]), jax.tree.unflatten(jax.tree.structure(y), results[a:])
 
     return plan
 
 
-def _rule(chain, one, a, b, legs, ranges):
-    """The derivative of `chain(*state, *inputs, *rest)`: a linear map whose transpose follows the schedule."""
+def with_reverse(chain, reverse, first: int, plain=None):
+    """The function `chain(*args) -> [results]` of arrays, with a way of its own back through it.
+
+    All derivatives are there: forward mode and second derivatives are those of `plain`, which stores all steps.
+
+    Args:
+      reverse: `(args, kept, moving, {place: cotangent of that result}) -> [cotangents of args[i] for i in moving]`, `kept`
+        being the results that are no real numbers.
+      first: The first so many arguments count as moving, where they are real: a state without a derivative at first may
+        have one after a step.
+      plain: The function whose derivative is meant, on the places of the real results; default `chain`.
+    """
+    plain = chain if plain is None else plain
 
     def rule(args, moving, dots):
-        count, results = len(args), chain(*args)
+        count, results = len(args), function(*args)  # Not `chain`: who differentiates this in turn must find the rule.
         real = [i for i, x in enumerate(results) if _real(x)]
+        kept = [x for x in results if not _real(x)]
         dots = dict(zip(moving, dots))
-        # A state without a derivative at first may have one after a step.
-        moving = sorted({i for i in range(a) if _real(args[i])} | set(dots))
+        moving = sorted({i for i in range(first) if _real(args[i])} | set(dots))
+        part = count + len(kept)
 
         def varied(args):
             def of(*values):
-                results = chain(*replaced(args, moving, values))
+                results = plain(*replaced(args, moving, values))
                 return [results[i] for i in real]
 
             return of, [args[i] for i in moving]
 
-        def forward(dots, *args):
-            return jax.jvp(*varied(args), dots)[1]
+        def forward(dots, *fixed):
+            return jax.jvp(*varied(fixed[:count]), dots)[1]
 
         def plainly(*both):
-            args, cotangents = both[: count], both[count:]
-            of, at = varied(args)
-            return list(jax.vjp(of, *at)[1](list(cotangents)))
+            of, at = varied(both[:count])
+            return list(jax.vjp(of, *at)[1](list(both[part:])))
 
         def reversed_(*both):
-            args, cotangents = both[: count], dict(zip(real, both[count:]))
-            return _reverse(one, a, b, legs, ranges, args, moving, cotangents)
+            return reverse(both[:count], both[count:part], moving, dict(zip(real, both[part:])))
 
         def again(both, places, dots):
             _, more = jax.jvp(lambda *values: plainly(*replaced(both, places, values)), [both[i] for i in places], dots)
-            return reversed_(*both), more
+            return backward(*both), more
 
         backward = with_derivative(reversed_, again)
-        turned = linear_map(forward, lambda v, *args: backward(*args, *v),
-                            [dots.get(i, jnp.zeros_like(args[i])) for i in moving], *args)
+        turned = linear_map(forward, lambda v, *fixed: backward(*fixed, *v),
+                            [dots.get(i, jnp.zeros_like(args[i])) for i in moving], *args, *kept)
         tangents = dict(zip(real, turned))
         return results, [tangents.get(i) for i in range(len(results))]
 
-    return rule
+    function = with_derivative(chain, rule)
+    return function
 
 
 def _reverse(one, a, b, legs, ranges, args, moving, cotangents):

@@ -1,0 +1,27 @@
+"""WHO shares weights: tyings, theta = T(phi), between the nodes of a hierarchy, between layers and within a leaf."""
+
+from jaxmeta.tying._combinations import low_rank, templates
+from jaxmeta.tying._models import cross_stitch, scan_layers, tied
+from jaxmeta.tying._nodes import (
+    across,
+    along_tree,
+    along_tree_learned,
+    branching,
+    by_group,
+    free,
+    laplacian,
+    shared,
+    universal,
+)
+from jaxmeta.tying._null_space import by_projection, by_svd, equivariant_basis, null_space
+from jaxmeta.tying._operator import Operator, gather, hashing, linear, matrix, path_sums, repeat, rows
+from jaxmeta.tying._tying import Tying, applied, at_node, compose, identity, partial, prefers_nothing, stacked
+from jaxmeta.tying._within import by_index, hashed, inside, orbit_labels, orbits
+
+__all__ = [
+    "Operator", "Tying", "across", "along_tree", "along_tree_learned", "applied", "at_node", "branching", "by_group",
+    "by_index", "by_projection", "by_svd", "compose", "cross_stitch", "equivariant_basis", "free", "gather", "hashed",
+    "hashing", "identity", "inside", "laplacian", "linear", "low_rank", "matrix", "null_space", "orbit_labels", "orbits",
+    "partial", "path_sums", "prefers_nothing", "repeat", "rows", "scan_layers", "shared", "stacked", "templates", "tied",
+    "universal",
+]

@@ -1,0 +1,113 @@
+"""The linear maps of which linear tyings are made. Axis letters: `m` free rows, `n` rows that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxmeta import _check
+
+
+class Operator(NamedTuple):
+    r"""A linear map of the leading axis, $\theta = M \phi$; trailing axes ride along.
+
+    Args:
+      apply: `[m, ...] -> [n, ...]`.
+      transpose: `[n, ...] -> [m, ...]`, $M^\top$.
+      shape: `(n, m)`.
+    """
+
+    apply: Callable[[Array], Array]
+    transpose: Callable[[Array], Array]
+    shape: tuple[int, int]
+
+
+def linear(apply: Callable[[Array], Array], shape: tuple[int, int]) -> Operator:
+    """The operator of a linear function, its transpose derived by `jax.linear_transpose`.
+
+    >>> import jax.numpy as jnp
+    >>> double = linear(lambda phi: 2 * phi, (3, 3))
+    >>> double.transpose(jnp.ones((3,), "float32")).tolist()
+    [2.0, 2.0, 2.0]
+    """
+
+    def transpose(theta):
+        free = jax.ShapeDtypeStruct((shape[1], *theta.shape[1:]), theta.dtype)
+        return jax.linear_transpose(apply, free)(theta)[0]
+
+    return Operator(apply, transpose, shape)
+
+
+def repeat(rows: int) -> Operator:
+    """One row n times; the transpose is a sum."""
+    return linear(lambda phi: jnp.broadcast_to(phi, (rows, *phi.shape[1:])), (rows, 1))
+
+
+def gather(groups) -> Operator:
+    r"""Rows by index, $\theta_i = \phi_{g(i)}$; the transpose is a sum over groups.
+
+    Args:
+      groups: `[n]` labels of any kind; the m different ones are numbered in sorted order.
+    """
+    labels, index = np.unique(np.asarray(groups), return_inverse=True)
+    index = index.astype(np.int32)
+    return linear(lambda phi: phi[index], (len(index), len(labels)))
+
+
+def hashing(key, rows: int, buckets: int) -> Operator:
+    r"""Signed hashing, $\theta_i = \xi(i) \phi_{h(i)}$. Neither h nor xi is stored: both are drawn anew of the key."""
+    key_bucket, key_sign = jax.random.split(key)
+
+    def apply(phi):
+        bucket = jax.random.randint(key_bucket, (rows,), 0, buckets)
+        sign = jax.random.rademacher(key_sign, (rows, *[1] * (phi.ndim - 1)), phi.dtype)
+        return sign * phi[bucket]
+
+    return linear(apply, (rows, buckets))
+
+
+def path_sums(parents: Sequence[int]) -> Operator:
+    r"""Sums along the path from the root, $\theta_c = \sum_{n \in path(c)} \phi_n$, for all nodes, in N additions.
+
+    Args:
+      parents: For every node the number of its parent, -1 for the root, as `Tree.parents`.
+    """
+    parents = np.asarray(parents, np.int32)
+    levels, level = [], np.flatnonzero(parents < 0)
+    while len(level := np.flatnonzero(np.isin(parents, level))):
+        levels.append(level)
+
+    def apply(phi):
+        for level in levels:
+            phi = phi.at[level].add(phi[parents[level]], unique_indices=True)
+        return phi
+
+    return linear(apply, (len(parents), len(parents)))
+
+
+def matrix(dense) -> Operator:
+    """A matrix `[n, m]` whose structure nobody knows."""
+    dense = np.asarray(dense)
+    if dense.ndim != 2:
+        raise ValueError(f"a matrix must have two axes, got shape {dense.shape}; give [n, m]")
+    return linear(lambda phi: jnp.tensordot(jnp.asarray(dense, phi.dtype), phi, 1), dense.shape)
+
+
+def rows(operator: Operator, index) -> Operator:
+    """Some rows of an operator, in this order."""
+    index = np.asarray(index, np.int32)
+    size = operator.shape[0]
+    if index.ndim != 1 or not index.size or index.min() < 0 or index.max() >= size:
+        raise ValueError(f"nodes must be numbers from 0 to {size - 1}, at least one, got {index.tolist()}; "
+                         "number nodes as the tree does")
+    return linear(lambda phi: operator.apply(phi)[index], (len(index), operator.shape[1]))
+
+
+def checked_nodes(nodes: int) -> int:
+    """N, refused where it is no whole number of at least 1."""
+    return _check.whole_number("the number of nodes", nodes, least=1)

@@ -1,0 +1,171 @@
+"""What a tying is, and what is made of several. Axis letters: `N` nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, PyTree
+
+from jaxmeta import _check
+from jaxmeta._pytree import Where, merge, named, paths, take
+
+
+def prefers_nothing(phi: PyTree) -> Array:
+    """The penalty of a tying that prefers nothing: 0, in phi's dtype."""
+    return jnp.zeros((), _dtype(phi))
+
+
+class Tying(NamedTuple):
+    r"""Who shares which parameters: $\theta = T(\phi)$, the free parameters phi stored once.
+
+    phi is a plain pytree without aliases: it is what is optimised, donated, sharded, frozen and checkpointed. `expand` is
+    called inside the loss, so that the gradient in phi is the transposed derivative of T on that in theta; a weight decay
+    of an optimiser acts on phi, the penalty on whatever it says.
+
+    Args:
+      init: `(key, theta) -> phi`; theta is an example of one node's full parameters (of one array, within a leaf).
+      expand: `(phi) -> theta`: every node's parameters, stacked `[N, ...]`, so that one vmapped model serves them all.
+        Tyings within a leaf give the one theta; `stacked` joins them to one between nodes.
+      penalty: `(phi) -> scalar`, the negative log prior up to a constant.
+    """
+
+    init: Callable[[Key[Array, ""], PyTree], PyTree]
+    expand: Callable[[PyTree], PyTree]
+    penalty: Callable[[PyTree], Array] = prefers_nothing
+
+
+def identity() -> Tying:
+    """No tying: theta = phi."""
+    return Tying(lambda key, theta: theta, lambda phi: phi)
+
+
+def compose(outer: Tying, inner: Tying) -> Tying:
+    r"""One tying after the other: $\theta = T_1(T_2(\phi))$, the penalties add, $p_1(T_2(\phi)) + p_2(\phi)$.
+
+    Args:
+      outer: $T_1$. Its free parameters are what the inner one ties.
+      inner: $T_2$. `compose(shared(N), by_index(idx))` ties within what is shared.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxmeta.tying as jt
+      >>> tying = jt.compose(jt.shared(3), jt.by_index([0, 1, 0]))
+      >>> tying.expand(jnp.array([1, 2])).tolist()
+      [[1, 2, 1], [1, 2, 1], [1, 2, 1]]
+    """
+
+    def init(key, theta):
+        key_outer, key_inner = jax.random.split(key)
+        return inner.init(key_inner, outer.init(key_outer, theta))
+
+    return Tying(init, lambda phi: outer.expand(inner.expand(phi)),
+                 lambda phi: outer.penalty(inner.expand(phi)) + inner.penalty(phi))
+
+
+def stacked(within: Tying, between: Tying) -> Tying:
+    r"""Tied within every node and between nodes: $\theta_c = T_{within}((T_{between}\,\phi)_c)$.
+
+    Args:
+      within: Of one node; vmapped.
+      between: Makes `[N, ...]` of what `within` calls free; `free(N)` for nodes that share nothing.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxmeta.tying as jt
+      >>> jt.stacked(jt.by_index([0, 0, 1]), jt.free(2)).expand(jnp.array([[1, 2], [3, 4]])).tolist()
+      [[1, 1, 2], [3, 3, 4]]
+    """
+    each = Tying(within.init, jax.vmap(within.expand), lambda phi: jnp.sum(jax.vmap(within.penalty)(phi)))
+    return compose(each, between)
+
+
+def applied(parts: Mapping[Where, Tying], rest: Tying) -> Tying:
+    """Each tying on the leaves that its `where` means, and one on the rest; phi is the tuple of theirs.
+
+    Args:
+      parts: Tyings by predicates on a leaf's path, as `jaxmeta.named("head")`.
+      rest: For the leaves that no one claims: `shared(N)`, `free(N)`, or `identity()` where the parts tie within a leaf.
+
+    Returns:
+      A `Tying`; its penalties add.
+
+    Raises:
+      ValueError: At init, where a leaf is claimed twice or a predicate means none.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxmeta as jm, jaxmeta.tying as jt
+      >>> tying = jt.applied({jm.named("head"): jt.free(3)}, rest=jt.shared(3))
+      >>> phi = tying.init(jax.random.key(0), {"body": jnp.ones(4), "head": jnp.ones(2)})
+      >>> [leaf.shape for leaf in jax.tree.leaves(phi)]
+      [(3, 2), (4,)]
+    """
+    wheres, tyings = tuple(parts), (*parts.values(), rest)
+
+    def init(key, theta):
+        names = paths(theta)
+        claims = [[path for path in names if where(path)] for where in wheres]
+        for place, claim in enumerate(claims):
+            if not claim:
+                raise ValueError(f"predicate {place} of applied must mean at least one leaf, got none of "
+                                 f"{', '.join(names[:8])}; name one of them, for example with jaxmeta.named")
+        twice = [path for path in names if sum(path in claim for claim in claims) > 1]
+        if twice:
+            raise ValueError(f"a leaf must be claimed once, got {twice[0]!r} claimed by several predicates; narrow one")
+        thetas = [*(take(theta, where) for where in wheres),
+                  take(theta, lambda path: not any(where(path) for where in wheres))]
+        keys = jax.random.split(key, len(tyings))
+        return tuple(tying.init(*each) for tying, *each in zip(tyings, keys, thetas))
+
+    def expand(phi):
+        *first, theta = (tying.expand(part) for tying, part in zip(tyings, phi))
+        for part in first:
+            theta = merge(theta, part)
+        return theta
+
+    return Tying(init, expand, lambda phi: total(tying.penalty(part) for tying, part in zip(tyings, phi)))
+
+
+def at_node(tying: Tying, phi: PyTree, node) -> PyTree:
+    """One node's full parameters, `T(phi)[node]`.
+
+    Args:
+      tying: Between nodes.
+      phi: Its free parameters.
+      node: Which, a whole number or a scalar array of one; only the former is checked.
+
+    Raises:
+      ValueError: For a node that there is not.
+    """
+    theta = tying.expand(phi)
+    if hasattr(node, "__index__") and not isinstance(node, jax.Array):
+        nodes = jax.tree.leaves(theta)[0].shape[0]
+        if _check.whole_number("node", node) >= nodes:
+            raise ValueError(f"node must be below the {nodes} nodes of the tying, got {node}; number nodes as the tree does")
+    return jax.tree.map(lambda leaf: leaf[node], theta)
+
+
+def total(parts) -> Array:
+    """The sum of scalars, 0 of none."""
+    parts = list(parts)
+    return sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
+
+
+def partial(nodes: int, *names: str) -> Tying:
+    r"""Partial tying of federated learning: named leaves are every node's own, all others shared.
+
+    $$ \theta_c = (z_A, z_{P,c}) $$
+
+    Args:
+      nodes: N.
+      names: Of the personal leaves, as `jaxmeta.named` takes them.
+
+    Paper: Pillutla et al., Federated learning with partial model personalization, ICML 2022.
+    """
+    from jaxmeta.tying._nodes import free, shared
+    return applied({named(*names): free(nodes)}, rest=shared(nodes))
+
+
+def _dtype(tree):
+    leaves = jax.tree.leaves(tree)
+    return jnp.result_type(*leaves) if leaves else float
