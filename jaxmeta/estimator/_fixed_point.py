@@ -51,8 +51,8 @@ class Kept(NamedTuple):
 
 
 class Number(NamedTuple):
-    """How the numbers of one leaf are held in fixed point; a size is twice what they may be away from 0, so that no sum of
-    two wraps around."""
+    """How the numbers of one leaf are held in fixed point: the size that they stay below is half the range of a word, so that
+    what leaves it is seen before it wraps around."""
 
     dtype: Any
 
@@ -68,7 +68,9 @@ class Number(NamedTuple):
         return jnp.asarray(scale, self.wide) * (size * 2.0 ** (2 - jnp.iinfo(self.word).bits))
 
     def fixed(self, x, size, scale=1.0):
-        return jnp.round(x.astype(self.wide) * (1 / self.unit(size, scale))).astype(self.word)
+        """Rounded to nearest; too large ones saturate, and what is not a number is as far out as can be."""
+        whole = jnp.round(x.astype(self.wide) * (1 / self.unit(size, scale))).astype(self.word)
+        return jnp.where(jnp.isnan(x), jnp.iinfo(self.word).min, whole)
 
     def real(self, x, size, scale=1.0):
         return (x.astype(self.wide) * self.unit(size, scale)).astype(self.dtype)
@@ -106,15 +108,14 @@ class Run(NamedTuple):
         bounds, scales = jnp.asarray(self.bounds), jnp.asarray(self.scales)
 
         def step(k, state):
-            x, m, memory, memories, inside = state
+            x, m, memory, memories, outside = state
             memories = [lax.dynamic_update_index_in_dim(all_, one, k, 0) for all_, one in zip(memories, memory)]
             phi = self.reals(x, self.phi)
             grads = self.slope(*phi, _at(args.keys, k), *args.slope)
-            inside &= _within(self.reals(m, self.momenta, scales[k]), grads, self.momenta)
             m = self.plus(m, grads, self.momenta, scales[k])
             moved = self.move(*self.reals(m, self.momenta, scales[k]), *memory, *args.move)
-            inside &= _within(phi, moved[:n], self.phi)
-            return self.plus(x, moved[:n], self.phi), m, moved[n:], memories, inside
+            x = self.plus(x, moved[:n], self.phi)
+            return x, m, moved[n:], memories, outside | _outside([*x, *m])
 
         def group(index, state, bounds):
             x, m, words, *rest = state
@@ -129,10 +130,9 @@ class Run(NamedTuple):
 
         x = [number.fixed(a, self.phi) for number, a in zip(self.numbers, args.phi)]
         memories = [jnp.zeros((len(self.scales), *jnp.shape(a)), jnp.result_type(a)) for a in args.memory]
-        inside = _within(args.phi, optax.tree.zeros_like(args.phi), self.phi)
-        (x, m, _, memories, inside), words = lax.scan(
-            block, (x, optax.tree.zeros_like(x), args.memory, memories, inside), bounds)
-        return self.reals(x, self.phi) + jax.tree.leaves(Kept(inside, x, m, words, memories))
+        state = x, optax.tree.zeros_like(x), args.memory, memories, _outside(x)
+        (x, m, _, memories, outside), words = lax.scan(block, state, bounds)
+        return self.reals(x, self.phi) + jax.tree.leaves(Kept(~outside, x, m, words, memories))
 
     def reverse(self, args, kept, moving, cotangents):
         """The steps undone from the last to the first, their cotangents with them."""
@@ -156,6 +156,9 @@ class Run(NamedTuple):
             updates, pull = jax.vjp(move, self.reals(m, self.momenta, scales[k]), [args.move[i] for i in of_move])
             more, more_move = pull(ct_x)
             ct_m = optax.tree.add(ct_m, more)
+            # What follows waits for the sums in `more_move`, which XLA could else take last, and would copy m and ct_x for it.
+            waited = sum(0 * jnp.ravel(ct)[:1].sum() for ct in more_move)
+            updates = [u + jnp.asarray(waited, u.dtype) for u in updates]
             x = self.plus(x, updates, self.phi, sign=-1)
             grads, pull = jax.vjp(slope, self.reals(x, self.phi), [args.slope[i] for i in of_slope])
             more, more_slope = pull(ct_m)
@@ -226,7 +229,6 @@ def _at(stacked, k):
     return lax.dynamic_index_in_dim(stacked, k, keepdims=False)
 
 
-def _within(x, more, size):
-    """Whether all sums are below the size; not a number is not."""
-    ok = [jnp.all(jnp.abs(a + b.astype(a.dtype)) < size) for a, b in zip(x, more)]
-    return jnp.all(jnp.stack(ok))
+def _outside(words):
+    """Whether any number has left the inner half of its word, where the two highest bits are the same."""
+    return jnp.any(jnp.stack([jax.lax.reduce_or(x ^ (x << 1), range(x.ndim)) < 0 for x in words]))

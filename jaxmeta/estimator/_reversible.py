@@ -27,14 +27,14 @@ def reversible(phi: float = 8.0, momenta: float = 4.0, gradient: Gradient = line
     and the end of the trajectory.
 
     Args:
-      phi: Every element of phi stays below it in size, in phi's unit. Above 0.
-      momenta: Every element of the momenta does, in the unit of the gradient. Above 0.
+      phi: So large, in phi's unit, every element of phi may become in size. Above 0.
+      momenta: So large, in the gradient's unit, every element of the momenta may become. Above 0.
       gradient: What the low level differentiates its objective with, as in `unrolled`; one step's storage at a time.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
-      A stateless `Estimator`, whose info has, `[T]`: "inside", whether phi and momenta stayed within these sizes and were
-      finite, where not, loss and gradient are nan; and "exact", whether the way back ended at the very bits of the start.
+      A stateless `Estimator`, whose info has, `[T]`: "inside", whether phi and momenta stayed within what their words can
+      hold and were finite, else loss and gradient are nan; and "exact", whether the way back ended at the very bits of the start.
       It does where the compiled program's gradients are the same, bit for bit, on both ways, which nothing promises; a
       difference grows by `1 / decay` a step. Memory is that of one step, and of `log2(1 / decay)` bits an element and step.
 
