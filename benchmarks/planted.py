@@ -3,7 +3,7 @@
     python -m benchmarks.planted [--seeds 10]
 
 Classes whose means walk down a known tree (`jaxmeta.tasks.planted_examples`: every edge adds a normal vector of 32 features),
-45 examples a class, within-class noise of three levels. Reported is the triplet agreement of the tree that a method derives from
+45 examples a class, within-class noise of three levels. Reported is the triplet agreement of the tree a method derives from
 the examples with the planted one: of every three concepts, which two stand together, or none. Uniform random trees are the
 floor. Shapes: `balanced`, eight concepts in three binary levels; `ladder`, eight, each splitting off the rest; `groups`, three
 groups of three; `uneven`, nine in groups of two, three and four, the last with a group inside.
