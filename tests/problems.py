@@ -104,6 +104,7 @@ BIASES = {
     "step sizes an element": jm.compose(jm.initialisation(), jm.step_sizes(0.7, each=element)),
     "kronecker": jm.compose(jm.initialisation(), jm.preconditioner()),
     "diagonal": jm.compose(jm.initialisation(), jm.preconditioner(diagonal)),
+    "momentum": jm.compose(jm.initialisation(), jm.step_sizes(0.7, each=leaf), jm.momentum(0.6)),
     "proximal": jm.compose(jm.initialisation(), jm.proximal(2.0)),
     "fixed proximal": jm.compose(jm.initialisation(), jm.fixed(jm.proximal(2.0))),
     "context": jm.context(2),

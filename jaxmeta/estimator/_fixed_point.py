@@ -115,7 +115,7 @@ class Run(NamedTuple):
             m = self.plus(m, grads, self.momenta, scales[k])
             moved = self.move(*self.reals(m, self.momenta, scales[k]), *memory, *args.move)
             x = self.plus(x, moved[:n], self.phi)
-            return x, m, moved[n:], memories, outside | _outside([*x, *m])
+            return x, m, moved[n:], memories, outside | _outside(x, m)
 
         def group(index, state, bounds):
             x, m, words, *rest = state
@@ -130,7 +130,7 @@ class Run(NamedTuple):
 
         x = [number.fixed(a, self.phi) for number, a in zip(self.numbers, args.phi)]
         memories = [jnp.zeros((len(self.scales), *jnp.shape(a)), jnp.result_type(a)) for a in args.memory]
-        state = x, optax.tree.zeros_like(x), args.memory, memories, _outside(x)
+        state = x, optax.tree.zeros_like(x), args.memory, memories, _outside(x, x)
         (x, m, _, memories, outside), words = lax.scan(block, state, bounds)
         return self.reals(x, self.phi) + jax.tree.leaves(Kept(~outside, x, m, words, memories))
 
@@ -155,10 +155,10 @@ class Run(NamedTuple):
 
             updates, pull = jax.vjp(move, self.reals(m, self.momenta, scales[k]), [args.move[i] for i in of_move])
             more, more_move = pull(ct_x)
-            ct_m = optax.tree.add(ct_m, more)
             # What follows waits for the sums in `more_move`, which XLA could else take last, and would copy m and ct_x for it.
             waited = sum(0 * jnp.ravel(ct)[:1].sum() for ct in more_move)
-            updates = [u + jnp.asarray(waited, u.dtype) for u in updates]
+            more, updates = ([a + jnp.asarray(waited, a.dtype) for a in each] for each in (more, updates))
+            ct_m = optax.tree.add(ct_m, more)
             x = self.plus(x, updates, self.phi, sign=-1)
             grads, pull = jax.vjp(slope, self.reals(x, self.phi), [args.slope[i] for i in of_slope])
             more, more_slope = pull(ct_m)
@@ -229,6 +229,7 @@ def _at(stacked, k):
     return lax.dynamic_index_in_dim(stacked, k, keepdims=False)
 
 
-def _outside(words):
+def _outside(x, m):
     """Whether any number has left the inner half of its word, where the two highest bits are the same."""
-    return jnp.any(jnp.stack([jax.lax.reduce_or(x ^ (x << 1), range(x.ndim)) < 0 for x in words]))
+    out = [lax.reduce_or((a ^ a << 1) | (b ^ b << 1), range(a.ndim)) < 0 for a, b in zip(x, m)]
+    return jnp.any(jnp.stack(out))

@@ -34,8 +34,8 @@ def reversible(phi: float = 8.0, momenta: float = 4.0, gradient: Gradient = line
 
     Returns:
       A stateless `Estimator`, whose info has, `[T]`: "inside", whether phi and momenta stayed within what their words can
-      hold and were finite, else loss and gradient are nan; and "exact", whether the way back ended at the very bits of the start.
-      It does where the compiled program's gradients are the same, bit for bit, on both ways, which nothing promises; a
+      hold and were finite, else loss and gradient are nan; and "exact", whether the way back ended at the very bits of the
+      start. It does where the compiled program's gradients are the same, bit for bit, on both ways, which nothing promises; a
       difference grows by `1 / decay` a step. Memory is that of one step, and of `log2(1 / decay)` bits an element and step.
 
     Raises:
@@ -76,6 +76,8 @@ def _learn(key, learner: Learner, task, witness, gradient, sizes):
     cotangent of the witness, a number, is how many numbers of the start the way back did not find."""
     steps = _check.whole_number("steps of a learner", learner.steps)
     update = _momentum(learner)
+    if not steps:
+        return process.trajectory(key, learner, task), jnp.asarray(True)
     key_start, key_steps = jax.random.split(key)
     start = learner.start(key_start, task)
     memory = update.rest.init(start)
@@ -96,7 +98,7 @@ def _learn(key, learner: Learner, task, witness, gradient, sizes):
     phi, structure = jax.tree.flatten(start)
     args = Args(phi, witness, jax.random.split(key_steps, steps), jax.tree.leaves(memory), of_slope, of_move)
     run = Run(slope, move, jax.tree.structure(args), [Number(x.dtype) for x in phi], *schedule(steps, update.decay),
-               update.decay, *sizes)
+              update.decay, *sizes)
     *end, inside = with_reverse(run.chain, run.reverse, len(phi), run.plain)(*jax.tree.leaves(args))[: len(phi) + 1]
     way = jax.eval_shape(lambda: process.trajectory(key, learner, task))
     return way._replace(start=start, end=jax.tree.unflatten(structure, end)), inside

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import problems
 import pytest
 
@@ -15,7 +16,8 @@ from jaxmeta.base import Algorithm, Bilevel
 MEMBERS = problems.ALGORITHMS | {
     f"bias: {name}": lambda over=None, bias=bias: Algorithm(Bilevel(bias, problems.learner()), jm.unrolled(over=over))
     for name, bias in problems.BIASES.items()
-}
+} | {"reversible": lambda over=None: Algorithm(
+    Bilevel(problems.BIASES["momentum"], problems.learner(update=optax.sgd(0.3))), jm.reversible(over=over))}
 KEY = jax.random.key(0)
 
 
@@ -23,7 +25,7 @@ KEY = jax.random.key(0)
 # These are within members that stay; the quick suite leaves them out.
 WITHIN = {f"bias: {name}" for name in ("initialisation", "shared body", "step sizes an element", "kronecker", "context",
                                        "representation", "initialisation of the head", "step size", "fixed proximal",
-                                       "diagonal")}
+                                       "diagonal", "momentum")}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in WITHIN else name for name in MEMBERS],
