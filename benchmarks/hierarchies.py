@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks._record import RESULTS, environment, write
 from jaxmeta import data as sets
 from jaxmeta import hierarchy as jh
+from jaxmeta._random import generator
 from jaxmeta.experiment import _concepts as concepts
 
 SHOTS = {"digits": (5, 20, 100), "watch": (5, 20, 100), "hapt_transitions": (5, 20, 100, 500), "mnist": (5, 20, 100, 500)}
@@ -39,9 +40,8 @@ def derived(key, dataset, train, learner):
     classes = len(dataset.class_names)
     keys = jax.random.split(key, 6)
     node_scores = concepts.node_scores_of(learner, train)
-    scores = node_scores()
     expert = jh.Tree.from_nested(EXPERT[dataset.name])
-    permuted = np.random.default_rng(np.asarray(jax.random.key_data(keys[0]))).permutation(classes)
+    permuted = generator(keys[0]).permutation(classes)
 
     def by(method, key=None):
         return concepts.derivation(method)(key, train, learner, node_scores)
@@ -63,10 +63,7 @@ def derived(key, dataset, train, learner):
     candidates = [trees[name] for name in ("flat", "transfer affinity", "clustering", "confusion", "class means, Ward",
                                            "exact optimum")]
     trees["one standard error"] = jh.one_standard_error(learner, candidates, *train)
-    optimum = jh.optimal(scores)[0]
-    greedy = {name: optimum.score - jh.score(tree, scores) for name, tree in trees.items()
-              if classes <= 10 or all(len(tree.children[node]) == 2 for node in tree.inner)}
-    return trees, greedy
+    return trees, {name: each for name, each in concepts.regrets(trees, node_scores()).items() if each is not None}
 
 
 def tested(key, tree, head, train, test, shots):

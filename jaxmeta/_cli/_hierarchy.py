@@ -198,8 +198,7 @@ def optimal(
         say(f"jaxmeta: deriving trees by {', '.join(ways)}")
         keys = jax.random.split(jax.random.key(seed), len(ways))
         found = {name: way(key, drawn.train, nodes, lambda: known) for key, (name, way) in zip(keys, ways.items())}
-        regrets = {name: None if binary and any(len(below) > 2 for below in tree.children) else hierarchy.regret(tree, known)
-                   for name, tree in found.items()}
+        regrets = concepts.regrets(found, known)
         if lower_bound is not None:
             regrets["optimum by lower bound"] = hierarchy.regret(ranked[0].tree, known)
     flat = known.flat[-1] / known.examples

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -232,6 +232,13 @@ def node_scores_of(learner: jh.NodeLearner | None, train: Folded, allowed=None) 
         return jh.cross_fitted(_or_ridge(learner, train), train.x, train.y, train.fold, allowed)
 
     return scores
+
+
+def regrets(trees: Mapping[str, jh.Tree], known: jh.NodeScores) -> dict[str, float | None]:
+    """By name what trees miss of the best, in nats an example; None for one that the family of the scores does not hold."""
+    binary = known.family is jh.binary_partitions
+    return {name: None if binary and any(len(below) > 2 for below in tree.children) else jh.regret(tree, known)
+            for name, tree in trees.items()}
 
 
 HEADS: dict[str, Callable[[float], jh.Head]] = {

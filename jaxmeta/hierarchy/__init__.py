@@ -30,7 +30,7 @@ from jaxmeta.hierarchy._classifier import (
     node_log_probabilities,
 )
 from jaxmeta.hierarchy._clustering import cluster, cluster_overlapping, cohesion, dispersion, k_means
-from jaxmeta.hierarchy._confusion import confusion_affinity, held_out_scores
+from jaxmeta.hierarchy._confusion import confusion_affinity, confusion_counts, held_out_scores
 from jaxmeta.hierarchy._count import (
     count,
     count_binary,
@@ -93,7 +93,7 @@ from jaxmeta.hierarchy._performance import (
     scored,
     transfer_affinity,
 )
-from jaxmeta.hierarchy._refinement import Alternation, alternate, confusion_counts, first_order, higher_order, node_encoding
+from jaxmeta.hierarchy._refinement import Alternation, alternate, first_order, higher_order, node_encoding
 from jaxmeta.hierarchy._scores import NodeScores, node_scores
 from jaxmeta.hierarchy._task2vec import fisher_affinity, fisher_embedding, task2vec_affinity
 from jaxmeta.hierarchy._transfer import Autoencoder, Training, Transfers, dense_autoencoder, transfers

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmeta import _check
 from jaxmeta.hierarchy._nodes import NodeLearner
-from jaxmeta.hierarchy._partitions import Family, as_masks, as_members, binary_partitions
+from jaxmeta.hierarchy._partitions import Family, as_masks, as_members, binary_partitions, blocks_at, summed
 from jaxmeta.hierarchy._scores import clipped, fitted_to, scored
 from jaxmeta.hierarchy._tables import tables
 from jaxmeta.hierarchy._tree import Tree
@@ -94,10 +94,10 @@ def beam_search(learner: NodeLearner, train, validation, width: int = 16, family
         groups, masks = family.partitions(k), as_masks(members)
         visited.append((masks, groups, values))
         for row, mask in enumerate(chosen):
-            hint = values[row] + np.concatenate([below[row][group.blocks].sum(axis=1) for group in groups])
+            hint = values[row] + summed(below[row], groups)
             above = 0.0 if reached[k][mask] == np.inf else reached[k][mask]
             for rank, column in enumerate(np.argsort(-hint, kind="stable")[:width]):
-                for block in masks[row][_blocks(groups, column)]:
+                for block in masks[row][blocks_at(groups, column)]:
                     into = reached[int(block).bit_count()]
                     into[int(block)] = max(into.get(int(block), -np.inf), np.inf if rank == 0 else above + values[row, column])
     return _collect(visited, names, int(weight.sum()), nodes)
@@ -110,25 +110,16 @@ def _collect(visited, names, examples, nodes) -> Beam:
     lower[singles] = 0
     for masks, groups, values in reversed(visited):
         for row, mask in enumerate(masks[:, -1]):
-            blocks = [masks[row][group.blocks] for group in groups]
-            least = values[row] + np.concatenate([lower[each].sum(axis=1) for each in blocks])
+            least = values[row] + summed(lower[masks[row]], groups)
             column = int(least.argmax())
             lower[mask] = least[column]
-            upper[mask] = (values[row] + np.concatenate([upper[each].sum(axis=1) for each in blocks])).max()
-            choice[int(mask)] = masks[row][_blocks(groups, column)]
+            upper[mask] = (values[row] + summed(upper[masks[row]], groups)).max()
+            choice[int(mask)] = masks[row][blocks_at(groups, column)]
 
     def nested(mask):
         return names[mask.bit_length() - 1] if mask & (mask - 1) == 0 else tuple(nested(int(block)) for block in choice[mask])
 
     return Beam(Tree.from_nested(nested(2**size - 1)), float(lower[-1] / examples), float(upper[-1] / examples), nodes)
-
-
-def _blocks(groups, column):
-    for group in groups:
-        if column < len(group.blocks):
-            return group.blocks[column]
-        column -= len(group.blocks)
-    raise IndexError(column)
 
 
 def _visit(learner, fit_on, members, x, weight, family, memory):

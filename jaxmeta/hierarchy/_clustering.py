@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from jaxmeta import _check
+from jaxmeta._random import generator
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._class_data import checked
 from jaxmeta.hierarchy._dag import Dag
@@ -79,6 +79,7 @@ def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 
 
     Example:
 
+    >>> import jax
     >>> x = np.array([[0.0], [0.1], [1.0], [1.1], [8.0], [8.1]])
     >>> cluster(jax.random.key(0), x, np.array([0, 0, 1, 1, 2, 2]), most=2).nested()
     ((0, 1), 2)
@@ -127,7 +128,7 @@ def _grown(key, x, y, concepts, most, seeds, spread, threshold, clusterer, share
     _check.whole_number("seeds", seeds, least=1)
     x = x.reshape(len(x), -1)
     balanced = 1 / np.bincount(y)[y]
-    random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    random = generator(key)
     blocks, waiting = {}, [frozenset(range(concepts))]
     while waiting:
         group = waiting.pop()

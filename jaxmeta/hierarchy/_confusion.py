@@ -49,6 +49,17 @@ def held_out_scores(key, examples: Examples, estimator=None, folds: int = 5, gro
     return cross_val_predict(estimator, x, np.eye(len(names))[y], cv=list(split.split(x, y, groups)))
 
 
+def confusion_counts(y_true: Int[np.ndarray, " n"], y_pred: Int[np.ndarray, " n"], concepts: int) -> Float[np.ndarray, "C C"]:
+    """Row: true, column: predicted; leaves.
+
+    >>> confusion_counts([0, 1, 1], [0, 0, 1], 2).tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
+    table = np.zeros((concepts, concepts))
+    np.add.at(table, (np.asarray(y_true), np.asarray(y_pred)), 1)
+    return table
+
+
 def confusion_affinity(key, examples: Examples, predicted: Int[Array, " n"] | None = None,
                        **options) -> Float[np.ndarray, "C C"]:
     r"""The share of one concept's examples that is taken for the other, averaged over both directions.
@@ -72,7 +83,7 @@ def confusion_affinity(key, examples: Examples, predicted: Int[Array, " n"] | No
     if predicted.shape != y.shape or predicted.min() < 0 or predicted.max() >= concepts:
         raise ValueError(f"predictions must be [n] for {len(y)} labels, from 0 to {concepts - 1}, got shape {predicted.shape} "
                          f"and values up to {predicted.max()}")
-    counts = np.bincount(y * concepts + predicted, minlength=concepts**2).reshape(concepts, concepts)
+    counts = confusion_counts(y, predicted, concepts)
     rates = counts / counts.sum(1, keepdims=True)
     np.fill_diagonal(rates, 0)
     return symmetrised(rates)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 
-import jax
 import numpy as np
 
 from jaxmeta import _check
+from jaxmeta._random import generator
 from jaxmeta.hierarchy._parents import each_upwards
 from jaxmeta.hierarchy._tree import Tree
 
@@ -135,6 +135,7 @@ def enumerate_trees(concepts: int | Sequence[Hashable]) -> Iterator[Tree]:
 def sample(key, concepts: int | Sequence[Hashable]) -> Tree:
     """A tree drawn from all over C concepts, or over these ones, each exactly as likely: the random baseline.
 
+    >>> import jax
     >>> sample(jax.random.key(0), "abcde").size
     5
     """
@@ -220,10 +221,10 @@ def _valid_index(index: int, trees: int) -> int:
 
 def _uniform(key, below: int) -> int:
     """An integer from 0 to below - 1, exactly uniform: as many random bits as it has, again until they are in range."""
-    generator = np.random.default_rng(np.random.SeedSequence([int(word) for word in np.ravel(jax.random.key_data(key))]))
+    words = generator(key)
     bits = (below - 1).bit_length()
     while True:
-        drawn = int.from_bytes(generator.bytes(bits // 8 + 1), "little") & ((1 << bits) - 1)
+        drawn = int.from_bytes(words.bytes(bits // 8 + 1), "little") & ((1 << bits) - 1)
         if drawn < below:
             return drawn
 

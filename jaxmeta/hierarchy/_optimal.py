@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmeta import _check
-from jaxmeta.hierarchy._partitions import subsets
+from jaxmeta.hierarchy._partitions import blocks_at, subsets, summed
 from jaxmeta.hierarchy._scores import NodeScores
 from jaxmeta.hierarchy._tree import Tree
 
@@ -147,8 +147,7 @@ class _Chart:
         self.totals, self.place = {}, {}
         self.ranked, self.queue, self.seen = {}, {}, {}
         for (k, masks, groups), nodes in zip(scores.levels(), value(scores)):
-            below = np.concatenate([self.value[masks[:, group.blocks]].sum(axis=-1) for group in groups], axis=1)
-            self.totals[k] = nodes + below
+            self.totals[k] = nodes + summed(self.value[masks], groups)
             self.value[masks[:, -1]] = self.totals[k].max(axis=1)
             self.place |= {int(mask): (k, row) for row, mask in enumerate(masks[:, -1])}
         self.masks = {k: masks for k, masks, _ in scores.levels()}
@@ -163,11 +162,7 @@ class _Chart:
 
     def _blocks(self, mask: int, column: int) -> list[int]:
         k, row = self.place[mask]
-        for group in self.scores.family.partitions(k):
-            if column < len(group.blocks):
-                return [int(self.masks[k][row, block]) for block in group.blocks[column]]
-            column -= len(group.blocks)
-        raise AssertionError("a column is of one group")
+        return self.masks[k][row, blocks_at(self.scores.family.partitions(k), column)].tolist()
 
     def _get(self, mask: int, rank: int):
         """The entry `(value, column, ranks of the blocks' trees)` of a rank, or None where there are fewer trees."""

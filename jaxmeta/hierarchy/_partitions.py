@@ -64,6 +64,20 @@ def _masks(grown, m: int) -> Partitions:
     return Partitions(blocks, np.take_along_axis(blocks, grown.astype(np.int64), axis=1).T.copy())
 
 
+def summed(values, groups) -> np.ndarray:
+    """Of every partition the sum of its blocks' values: from `[..., 2^k]`, by mask, `[..., P]`."""
+    return np.concatenate([values[..., group.blocks].sum(axis=-1) for group in groups], axis=-1)
+
+
+def blocks_at(groups, column: int) -> np.ndarray:
+    """The blocks' masks of the partition that stands in a column of `summed`."""
+    for group in groups:
+        if column < len(group.blocks):
+            return group.blocks[column]
+        column -= len(group.blocks)
+    raise IndexError(column)
+
+
 def _bell(size: int) -> int:
     bell = [1]
     for n in range(size):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Int, PyTree
 
 from jaxmeta import _check
 from jaxmeta.hierarchy._affinity import Affinity, checked_affinity
@@ -145,14 +145,3 @@ def alternate(key, tree: Tree, train: Callable, derive: Callable, rounds: int = 
     period = len(trees) - trees.index(tree) if tree in trees else 0
     best = trees[-1] if period == 1 else trees[int(np.nanargmax(scores))]
     return Alternation(best, tuple(trees), tuple(scores), period)
-
-
-def confusion_counts(y_true: Int[np.ndarray, " n"], y_pred: Int[np.ndarray, " n"], concepts: int) -> Float[np.ndarray, "C C"]:
-    """Row: true, column: predicted; leaves.
-
-    >>> confusion_counts([0, 1, 1], [0, 0, 1], 2).tolist()
-    [[1.0, 0.0], [1.0, 1.0]]
-    """
-    table = np.zeros((concepts, concepts))
-    np.add.at(table, (np.asarray(y_true), np.asarray(y_pred)), 1)
-    return table

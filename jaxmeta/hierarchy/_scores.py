@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.hierarchy._nodes import Moments, NodeLearner
-from jaxmeta.hierarchy._partitions import Family, all_partitions, as_masks, as_members, count_nodes, subsets
+from jaxmeta.hierarchy._partitions import Family, all_partitions, as_masks, as_members, count_nodes, subsets, summed
 from jaxmeta.hierarchy._tables import tables
 
 _CLIP = 40.0  # of log-potentials: exponentials stay in float32, and one example costs a node 80 at most
@@ -64,8 +64,7 @@ class NodeScores:
         """For k = 2 .. C the summed log-scores of the nodes `[subsets, P]`."""
         found = []
         for gain, (_, masks, groups) in zip(self.gains, self.levels()):
-            below = np.concatenate([self.flat[masks[:, group.blocks]].sum(axis=-1) for group in groups], axis=1)
-            found.append(gain + self.flat[masks[:, -1:]] - below)
+            found.append(gain + self.flat[masks[:, -1:]] - summed(self.flat[masks], groups))
         return tuple(found)
 
     @cached_property

@@ -118,8 +118,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
 
     def _leaves(self):
         """`[C]`, the leaf of each class."""
-        place = {concept: leaf for leaf, concept in enumerate(self.tree_.concepts)}
-        return np.array([place[name] for name in self.classes_.tolist()])
+        return np.array([self.tree_.leaf(name) for name in self.classes_.tolist()])
 
 
 def _padded(x):

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from jaxmeta import _check
 from jaxmeta._pytree import nbytes
+from jaxmeta._random import generator
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._class_data import ByClass, by_class
 from jaxmeta.models import Model, mlp
@@ -213,7 +214,7 @@ def _chunk(starts, data, held, training, memory=None) -> int:
 
 
 def _shuffled(key, data: ByClass) -> ByClass:
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     x = data.x.copy()
     for concept, count in enumerate(data.counts):
         x[concept, :count] = x[concept, rng.permutation(count)]

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from jaxmeta.hierarchy import Tree, _joint, _refinement
+from jaxmeta.hierarchy import Tree, _confusion, _joint, _refinement
 from jaxmeta.hierarchy import _classifier as nodes
 from jaxmeta.hierarchy import _decoding as decoding
 from jaxmeta.hierarchy import _heads as heads
@@ -235,7 +235,7 @@ def test_alternation_on_held_out_confusion():
     def train(key, tree):
         made = nodes.classifier(tree, heads.ridge_head())
         guess = decoding.most_probable(tree, made.log_probabilities(made.fit(key, X, Y), held))
-        return _refinement.confusion_counts(truth, guess, 6), (np.asarray(guess) == truth).mean()
+        return _confusion.confusion_counts(truth, guess, 6), (np.asarray(guess) == truth).mean()
 
     found = _refinement.alternate(KEY, Tree.star(6), train, confusion_tree, rounds=6)
     assert found.period >= 0 and len(found.trees) == len(set(found.trees)) == len(found.scores)
