@@ -6,26 +6,33 @@ Each returns an `Algorithm`: a bilevel problem and the estimator of its derivati
 
 from __future__ import annotations
 
-from jaxmeta._pytree import Where, named
+from jaxmeta._pytree import Where, excluding, named
 from jaxmeta.base import Algorithm, Bilevel, Learner, query_loss
 from jaxmeta.bias import (
+    adaptive_rates,
+    attenuated,
+    comparison,
     compose,
     context,
     element,
     fixed,
     hierarchical,
     hyperparameters,
+    in_context,
     initialisation,
     kronecker,
+    leaf,
     preconditioner,
+    prototype_head,
     proximal,
     representation,
     shared,
     step_sizes,
 )
-from jaxmeta.estimator import cg, first_order, implicit, penalised, unrolled
+from jaxmeta.estimator import cg, first_order, implicit, penalised, scheduled, staged, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
-from jaxmeta.learner import prototypes, ridge
+from jaxmeta.learner import matching, prototypes, ridge, support_vectors
+from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
 from jaxmeta.tying import along_tree
 
 
@@ -53,6 +60,49 @@ def anil(learner: Learner, head: Where = named("head"), over=None, outer=query_l
 def boil(learner: Learner, head: Where = named("head"), over=None, outer=query_loss) -> Algorithm:
     """BOIL: only the body adapts (Oh et al., ICLR 2021)."""
     return Algorithm(Bilevel(compose(shared(head), initialisation()), learner, outer), unrolled(over=over))
+
+
+def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int = 1000, second_order_after: int = 0, over=None,
+                   outer=query_loss) -> Algorithm:
+    """MAML++: a rate for each leaf and step, parameters of normalisation by step, every step judged at first and the last alone
+    after `anneal` estimates, first order until `second_order_after` (Antoniou, Edwards and Storkey, ICLR 2019).
+
+    `by_step` says which leaves are shared and have a value for each step: those of normalisation, `lambda path: "norm" in path`;
+    None for none. The outer rate follows a cosine: `jaxmeta.training.outer_adam(rate, steps)`. At test the problem's own
+    `outer` judges.
+    """
+    steps = learner.steps
+    bias = compose(*([] if by_step is None else [shared(by_step, steps)]), initialisation(),
+                   step_sizes(1.0, each=leaf, steps=max(1, steps)))
+
+    def change(count, bilevel):
+        return bilevel._replace(outer=multi_step(annealed_weights(steps, count / anneal), bilevel.outer))
+
+    orders = [first_order(over), unrolled(over=over)]
+    estimator = staged(orders, [second_order_after]) if second_order_after else orders[1]
+    return Algorithm(Bilevel(bias, learner, outer), scheduled(estimator, change))
+
+
+def alfa(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algorithm:
+    """ALFA: an initialisation, and a net that sets each step's rates and decays (Baik et al., NeurIPS 2020)."""
+    bias = compose(initialisation(), adaptive_rates(hidden, max(1, learner.steps)))
+    return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
+
+
+def l2f(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algorithm:
+    """L2F: an initialisation, and a net that says how much of it to forget (Baik et al., CVPR 2020)."""
+    return Algorithm(Bilevel(compose(initialisation(), attenuated(hidden)), learner, outer), unrolled(over=over))
+
+
+def bootstrapped_maml(learner: Learner, steps: int = 5, over=None, outer=query_loss) -> Algorithm:
+    """Bootstrapped metagradients for an initialisation: towards where `steps` more would lead (Flennerhag et al., ICLR 2022)."""
+    return Algorithm(Bilevel(initialisation(), learner, bootstrapped(steps, outer=outer)), unrolled(over=over))
+
+
+def proto_maml(learner: Learner, encoder, head: str = "head", over=None, outer=query_loss) -> Algorithm:
+    """ProtoMAML: the body's initialisation; the head begins at prototypes (Triantafillou et al., ICLR 2020)."""
+    bias = compose(initialisation(excluding(head)), prototype_head(encoder, head))
+    return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
 def meta_sgd(learner: Learner, over=None, outer=query_loss) -> Algorithm:
@@ -93,6 +143,31 @@ def tree_maml(learner: Learner, tree, scales=1.0, strength: float = 1.0, over=No
 def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """Prototypical networks: a representation in which class means suffice (Snell, Swersky and Zemel, NeurIPS 2017)."""
     return Algorithm(Bilevel(representation(encoder), prototypes(ways), outer), unrolled(over=over))
+
+
+def matching_net(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
+    """Matching networks: a representation for attention over the support (Vinyals et al., NeurIPS 2016)."""
+    return Algorithm(Bilevel(representation(encoder), matching(ways), outer), unrolled(over=over))
+
+
+def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) -> Algorithm:
+    """Relation networks: a representation and a net that compares (Sung et al., CVPR 2018)."""
+    return Algorithm(Bilevel(comparison(encoder, comparator, ways), prototypes(ways), outer), unrolled(over=over))
+
+
+def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algorithm:
+    """A net that reads the support in context, as SNAIL's (Mishra et al., ICLR 2018) or a transformer's."""
+    return Algorithm(Bilevel(in_context(encoder, reader, ways), prototypes(ways), outer), unrolled(over=over))
+
+
+def metaoptnet(encoder, ways: int, sweeps: int = 15, over=None, outer=query_loss) -> Algorithm:
+    """MetaOptNet: a representation in which a support vector machine suffices; scale and cost learned (Lee et al., CVPR 2019)."""
+
+    def head(**settings):
+        return support_vectors(ways, sweeps, **settings)
+
+    bias = compose(hyperparameters(head, log_cost=0.0, log_scale=0.0), representation(encoder))
+    return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 
 def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:

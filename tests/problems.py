@@ -38,6 +38,20 @@ def smooth_model(outputs=WAYS):
     return Model(init, apply)
 
 
+def reader():
+    """Of a sequence's places the mean of a smooth net's features, then a linear map."""
+    each, last = smooth_model(None), smooth_model()
+
+    def places(params, x):
+        return each.apply(params, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:2], WIDTH).mean(1)
+
+    def init(key, x):
+        first = each.init(key, x[0])
+        return {"each": first, "last": last.init(key, places(first, x))}
+
+    return Model(init, lambda params, x, reference=None: last.apply(params["last"], places(params["each"], x)))
+
+
 def classification(dtype=np.float64, shots=2, queries=2):
     """Episodes of Gaussian classes."""
     rng = np.random.default_rng(0)
@@ -79,10 +93,19 @@ ALGORITHMS = {
     "tree_maml": lambda over=None: jm.algorithms.tree_maml(learner(), jm.hierarchy.Tree.star(2), over=over),
     "protonet": lambda over=None: jm.protonet(smooth_model(None), WAYS, over),
     "r2d2": lambda over=None: jm.r2d2(smooth_model(None), WAYS, over),
+    "maml_plus_plus": lambda over=None: jm.algorithms.maml_plus_plus(learner(), jm.named("bias"), over=over),
+    "alfa": lambda over=None: jm.algorithms.alfa(learner(), 3, over),
+    "l2f": lambda over=None: jm.algorithms.l2f(learner(), 3, over),
+    "bootstrapped_maml": lambda over=None: jm.algorithms.bootstrapped_maml(learner(), 2, over),
+    "proto_maml": lambda over=None: jm.algorithms.proto_maml(learner(), smooth_model(None), over=over),
+    "matching_net": lambda over=None: jm.algorithms.matching_net(smooth_model(None), WAYS, over),
+    "relation_net": lambda over=None: jm.algorithms.relation_net(smooth_model(None), smooth_model(1), WAYS, over),
+    "black_box": lambda over=None: jm.algorithms.black_box(smooth_model(None), reader(), WAYS, over),
+    "metaoptnet": lambda over=None: jm.algorithms.metaoptnet(smooth_model(None), WAYS, 3, over),
 }
 
 # Estimators whose gradient is no derivative of the outer loss, by definition.
-INEXACT = ("fomaml", "reptile")
+INEXACT = ("fomaml", "reptile", "bootstrapped_maml")
 
 
 def _weight_decayed(log_decay, momentum):

@@ -24,15 +24,18 @@ def representation(model) -> Bias:
         return model.init(key, task.support.x)
 
     def shape(theta, task, learner):
-        def embed(batch: Examples) -> Examples:
-            return batch._replace(x=model.apply(theta, batch.x, batch.reference))
-
         def start(key, task: Task):
-            return learner.start(key, task._replace(support=embed(task.support), query=embed(task.query)))
+            support, query = (embed(model, theta, part) for part in (task.support, task.query))
+            return learner.start(key, task._replace(support=support, query=query))
 
         def loss(key, phi, batch):
-            return learner.loss(key, phi, embed(batch))
+            return learner.loss(key, phi, embed(model, theta, batch))
 
         return learner._replace(start=start, loss=loss)
 
     return Bias(init, shape)
+
+
+def embed(model, params, batch: Examples) -> Examples:
+    """The examples as an encoder has them."""
+    return batch._replace(x=model.apply(params, batch.x, batch.reference))

@@ -13,6 +13,7 @@ from jaxmeta.estimator._remat import each_step, offloading, saving, segments, st
 from jaxmeta.estimator._reptile import reptile
 from jaxmeta.estimator._reversible import reversible
 from jaxmeta.estimator._sama import sama
+from jaxmeta.estimator._scheduled import scheduled, staged
 from jaxmeta.estimator._truncated import one_step, truncated
 from jaxmeta.estimator._unrolled import first_order, mixed, unrolled
 from jaxmeta.estimator._windows import afresh, going_on
@@ -21,5 +22,6 @@ __all__ = [
     "afresh", "auto", "basis", "binomial", "cg", "constant", "direct", "each_step", "evolution", "finite_difference",
     "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "linearising", "mixed",
     "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "pes", "plan", "rademacher",
-    "recomputing", "reptile", "reused", "reversible", "sama", "saving", "segments", "storing", "t1t2", "truncated", "unrolled",
+    "recomputing", "reptile", "reused", "reversible", "sama", "saving", "scheduled", "segments", "staged", "storing",
+    "t1t2", "truncated", "unrolled",
 ]

@@ -27,7 +27,7 @@ def prototypes(ways: int) -> Learner:
     _check.whole_number("ways", ways, least=1)
 
     def solve(support: Examples) -> Float[Array, "ways D"]:
-        x = _rows(support.x)
+        x = rows(support.x)
         members = jax.nn.one_hot(support.y, ways, dtype=x.dtype)
         return members.T @ x / members.sum(0)[:, None]
 
@@ -35,7 +35,7 @@ def prototypes(ways: int) -> Learner:
         # |x|^2 is the same for all classes, so the softmax does not need it.
         return 2 * x @ phi.T - (phi**2).sum(-1)[None, :]
 
-    return _solved(solve, logits)
+    return solved(solve, logits)
 
 
 def ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
@@ -57,7 +57,7 @@ def ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
     _check.whole_number("ways", ways, least=1)
 
     def solve(support: Examples) -> Float[Array, "D ways"]:
-        x = _rows(support.x)
+        x = rows(support.x)
         targets = jax.nn.one_hot(support.y, ways, dtype=x.dtype)
         strength = jnp.exp(jnp.asarray(log_strength, x.dtype))
         n, dimensions = x.shape
@@ -68,24 +68,57 @@ def ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
     def logits(phi, x):
         return jnp.exp(jnp.asarray(log_scale, x.dtype)) * (x @ phi) + jnp.asarray(offset, x.dtype)
 
-    return _solved(solve, logits)
+    return solved(solve, logits)
+
+
+def matching(ways: int, scale: float = 10.0) -> Learner:
+    r"""Attention over the support: $p(y | x) = \sum_i softmax_i(a \cos(x, x_i))\, [y_i = y]$.
+
+    Args:
+      ways: Number of classes in a task.
+      scale: a, above 0; the paper has 1, which leaves attention nearly flat for cosines.
+
+    Returns:
+      A `Learner` whose phi is the support, unit rows `[n, D]` and one-hot labels `[n, ways]`.
+
+    Reference: Vinyals et al., Matching networks, NeurIPS 2016 (without full context embeddings).
+    """
+    _check.whole_number("ways", ways, least=1)
+    _check.number("scale", scale, above=0)
+
+    def solve(support: Examples):
+        return {"x": unit(rows(support.x)), "y": jax.nn.one_hot(support.y, ways, dtype=support.x.dtype)}
+
+    def logits(phi, x):
+        shares = jax.nn.softmax(scale * (unit(x) @ phi["x"].T))
+        return jnp.log(shares @ phi["y"] + jnp.finfo(x.dtype).tiny)
+
+    return solved(solve, logits)
+
+
+def unit(x: Float[Array, "n D"]) -> Float[Array, "n D"]:
+    """Rows of length 1, with a derivative at zero."""
+    return x / jnp.sqrt((x**2).sum(-1, keepdims=True) + 1e-12)
 
 
 def _solve(gram, strength, right):
     return jax.scipy.linalg.solve(gram + strength * jnp.eye(gram.shape[0], dtype=gram.dtype), right, assume_a="pos")
 
 
-def _solved(solve, logits) -> Learner:
+def solved(solve, logits) -> Learner:
+    """The learner whose phi is `solve(support)` and stays there, judged by cross entropy of `logits(phi, x)`."""
+
     def start(key, task):
         return solve(task.support)
 
     def loss(key, phi, batch):
-        return cross_entropy(logits(phi, _rows(batch.x)), batch)
+        return cross_entropy(logits(phi, rows(batch.x)), batch)
 
     return Learner(start, loss, no_penalty, optax.set_to_zero(), steps=0)
 
 
-def _rows(x):
+def rows(x):
+    """Returns x, refusing what is not `[n, D]`."""
     if x.ndim != 2:
         raise ValueError(f"a head solved in closed form needs inputs [n, D], got shape {x.shape}; put an encoder before "
                          "it with representation(model)")

@@ -37,12 +37,17 @@ def member(request):
     theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
     # Away from symmetric points, where a wrong derivative may happen to be zero.
     theta = jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(x.size).normal(size=x.shape), theta)
-    compiled = jax.jit(lambda theta, tasks: estimate(make(jm.over_tasks(chunk=4)), theta, tasks))
-    return types.SimpleNamespace(name=request.param, make=make, theta=theta, tasks=tasks, compiled=compiled)
+    state = state_of(algorithm, theta, tasks)
+    compiled = jax.jit(lambda theta, tasks: estimate(make(jm.over_tasks(chunk=4)), theta, tasks, state))
+    return types.SimpleNamespace(name=request.param, make=make, theta=theta, tasks=tasks, state=state, compiled=compiled)
 
 
-def estimate(algorithm, theta, tasks):
-    return algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, tasks, ())[0]
+def state_of(algorithm, theta, tasks):
+    return algorithm.estimator.init(KEY, algorithm.bilevel, theta, tasks)
+
+
+def estimate(algorithm, theta, tasks, state):
+    return algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, tasks, state)[0]
 
 
 def test_every_public_algorithm_and_bias_is_a_member():
@@ -95,14 +100,15 @@ def test_the_second_call_does_not_recompile(member):
 def test_jit_is_no_jit(name):
     algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=4)), problems.classified()
     theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
-    compiled = jax.jit(lambda theta: estimate(algorithm, theta, tasks))(theta)
-    chex.assert_trees_all_close(compiled, estimate(algorithm, theta, tasks), rtol=1e-11, atol=1e-12)
+    state = state_of(algorithm, theta, tasks)
+    compiled = jax.jit(lambda theta: estimate(algorithm, theta, tasks, state))(theta)
+    chex.assert_trees_all_close(compiled, estimate(algorithm, theta, tasks, state), rtol=1e-11, atol=1e-12)
 
 
 def test_chunked_and_sharded_tasks_are_all_at_once(member):
     assert jax.device_count() == 2
     over = jm.over_tasks(chunk=1, mesh=jm.task_mesh())  # two tasks on each device, one after the other
-    part = jax.jit(lambda theta: estimate(member.make(over), theta, member.tasks))(member.theta)
+    part = jax.jit(lambda theta: estimate(member.make(over), theta, member.tasks, member.state))(member.theta)
     chex.assert_trees_all_close(part, member.compiled(member.theta, member.tasks), rtol=1e-11, atol=1e-12)
 
 
@@ -122,7 +128,7 @@ def test_gradient_of_the_meta_gradient(name):
     direction = np.random.default_rng(5).normal(size=theta.shape)
 
     def slope(flat):
-        grad = estimate(algorithm, unravel(flat), tasks).grad
+        grad = estimate(algorithm, unravel(flat), tasks, ()).grad
         return jax.flatten_util.ravel_pytree(grad)[0] @ direction
 
     slope, second, h = jax.jit(slope), jax.jit(jax.grad(slope))(theta), 1e-5

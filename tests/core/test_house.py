@@ -17,7 +17,7 @@ FLOORS = [
     {"base", "data"},
     {"_check", "_linear", "_pytree", "_random"},
     {"parallel", "process"},
-    {"learner", "models"},
+    {"learner", "models", "objective"},
     {"hierarchy", "tying"},
     {"tasks"},
     {"bias"},

@@ -1,0 +1,98 @@
+"""How the end of learning is judged, beside the query's loss: outer objectives `(key, learner, trajectory, task) -> (scalar,
+aux)`. Axis letters: `K` inner steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jaxmeta import _check
+from jaxmeta.base import Position, query_loss
+from jaxmeta.process import advance
+
+
+def multi_step(weights: Float[Array, " K"], outer: Callable = query_loss) -> Callable:
+    r"""Every step is judged and not the last alone: $\sum_k w_k\, outer(\phi_k)$.
+
+    Args:
+      weights: `[K]`, of the positions after step 1, ..., K; see `annealed_weights`. May be traced.
+      outer: What judges a position.
+
+    Returns:
+      An outer objective; its aux is that of the last position.
+
+    Raises:
+      ValueError: While tracing, for another number of weights than of inner steps.
+
+    Reference: Antoniou, Edwards and Storkey, How to train your MAML, ICLR 2019.
+    """
+
+    def judged(key, learner, trajectory, task):
+        if jnp.shape(weights) != trajectory.losses.shape:
+            raise ValueError(f"multi_step needs a weight for each of the {len(trajectory.losses)} inner steps, got shape "
+                             f"{jnp.shape(weights)}; give [{len(trajectory.losses)}] of them")
+        values, aux = jax.lax.map(lambda phi: outer(key, learner, trajectory._replace(end=phi), task), trajectory.path)
+        return jnp.sum(jnp.asarray(weights, values.dtype) * values), jax.tree.map(lambda leaf: leaf[-1], aux)
+
+    return judged
+
+
+def annealed_weights(steps: int, share: Float[Array, ""]) -> Float[Array, " K"]:
+    r"""Weights for `multi_step` between all alike and the last alone: $w_k = (1 - s)/K + s\,[k = K]$.
+
+    Args:
+      steps: K.
+      share: s, from 0 to 1; clipped. May be traced.
+
+    >>> annealed_weights(4, 0.5).tolist()
+    [0.125, 0.125, 0.125, 0.625]
+    """
+    _check.whole_number("steps", steps, least=1)
+    share = jnp.clip(jnp.asarray(share, float), 0, 1)
+    return (1 - share) / steps + share * (jnp.arange(steps) == steps - 1)
+
+
+def squared_distance(key, learner, phi, target, task):
+    r"""$\frac{1}{2} |\phi - \tilde\phi|^2$, in phi itself."""
+    return optax.tree.norm(optax.tree.sub(phi, target), squared=True) / 2
+
+
+def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Callable = query_loss) -> Callable:
+    r"""Bootstrapped metagradients: the end of learning is drawn to where more learning would take it.
+
+    $$ d(\phi_K, \mathrm{stop}(\tilde\phi)), \qquad \tilde\phi = \phi_K \text{ after } L - 1 \text{ steps more on the support and
+       one on the query} $$
+
+    The further steps begin with an empty memory of the optimiser, and nothing is differentiated through them.
+
+    Args:
+      steps: L, at least 1.
+      distance: `(key, learner, phi, target, task) -> scalar`: `squared_distance`, or a divergence of what the two predict.
+      outer: Reported in aux as "outer", beside its own aux; not descended.
+
+    Returns:
+      An outer objective. Its derivative holds the target constant.
+
+    Raises:
+      ValueError: For fewer steps than 1.
+
+    Reference: Flennerhag et al., Bootstrapped meta-learning, ICLR 2022.
+    """
+    _check.whole_number("steps of the bootstrap", steps, least=1)
+
+    def judged(key, learner, trajectory, task):
+        key_support, key_query, key_distance, key_outer = jax.random.split(key, 4)
+        start, end = jax.lax.stop_gradient((trajectory.start, trajectory.end))
+        position = Position(start, end, learner.update.init(end))
+        position, _ = advance(key_support, learner, task, position, steps - 1)
+        position, _ = advance(key_query, learner, task._replace(support=task.query), position, 1)
+        target = jax.lax.stop_gradient(position.phi)
+        value, aux = outer(key_outer, learner, trajectory, task)
+        return (_check.scalar("the distance of a bootstrap", distance(key_distance, learner, trajectory.end, target, task)),
+                {**aux, "outer": value})
+
+    return judged

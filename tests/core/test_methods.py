@@ -1,0 +1,141 @@
+"""Methods by their own definitions: heads by dual steps against another solver, objectives and schedules by hand."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import problems
+import pytest
+from sklearn.svm import LinearSVC
+
+import jaxmeta as jm
+from jaxmeta.base import Bilevel
+from jaxmeta.estimator import scheduled, staged
+from jaxmeta.learner import matching, support_vectors
+from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
+from jaxmeta.tasks import quadratic_adapted, quadratic_learner
+
+KEY = jax.random.key(5)
+
+
+def drawn(n=12, dimensions=5):
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 3
+    return jm.Examples(jnp.asarray(rng.normal(size=(n, dimensions)) + 0.8 * np.eye(3, dimensions)[y]), jnp.asarray(y))
+
+
+def test_support_vectors_are_those_of_another_solver():
+    support = drawn()
+    learner = support_vectors(3, sweeps=400, log_cost=np.log(0.7))
+    phi = jax.jit(lambda task: learner.start(KEY, task))(jm.Task(support, support))
+    other = LinearSVC(multi_class="crammer_singer", fit_intercept=False, C=0.7, tol=1e-10, max_iter=100_000)
+    other.fit(np.asarray(support.x), np.asarray(support.y))
+    np.testing.assert_allclose(phi, other.coef_.T, atol=1e-6)
+
+
+def test_matching_attends_to_the_support():
+    support, query = drawn(6), drawn(4)._replace(y=jnp.array([0, 2, 1, 1]))
+    learner = matching(3, scale=2.0)
+    value, _ = learner.loss(KEY, learner.start(KEY, jm.Task(support, query)), query)
+    total = 0
+    for x, y in zip(np.asarray(query.x), np.asarray(query.y)):
+        cosines = [x @ s / np.linalg.norm(x) / np.linalg.norm(s) for s in np.asarray(support.x)]
+        shares = np.exp(2 * np.array(cosines)) / np.exp(2 * np.array(cosines)).sum()
+        total -= np.log(shares[np.asarray(support.y) == y].sum()) / 4
+    np.testing.assert_allclose(value, total, rtol=1e-9)
+
+
+def quadratic(steps):
+    tasks = problems.batch(jm.quadratics(4), tasks=2)
+    return problems.one(tasks), tasks, quadratic_learner(0.2, steps)
+
+
+def test_every_step_is_judged_by_its_weight():
+    task, _, learner = quadratic(3)
+    theta, weights = jnp.arange(4.0), jnp.array([0.5, 0.0, 2.0])
+
+    def at(steps, outer=jm.query_loss):
+        return jm.outcome(KEY, Bilevel(jm.initialisation(), learner._replace(steps=steps), outer), theta, task)[0]
+
+    np.testing.assert_allclose(at(3, multi_step(weights)), 0.5 * at(1) + 2 * at(3), rtol=1e-12)
+    with pytest.raises(ValueError, match="a weight for each of the 4 inner steps, got shape"):
+        at(4, multi_step(weights))
+    np.testing.assert_allclose(annealed_weights(4, 7.0), [0, 0, 0, 1])
+    np.testing.assert_allclose(annealed_weights(4, -1.0), np.full(4, 0.25))
+
+
+def test_a_bootstrap_draws_the_end_to_where_more_steps_lead():
+    task, _, learner = quadratic(2)
+    theta = jnp.arange(4.0)
+    bilevel = Bilevel(jm.initialisation(), learner, bootstrapped(3))
+    grad = jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0])(theta)
+    end = quadratic_adapted(theta, task, 0.2, 2)
+    further = quadratic_adapted(theta, task, 0.2, 4)
+    target = quadratic_adapted(further, task._replace(support=task.query), 0.2, 1)
+    contraction = np.linalg.matrix_power(np.eye(4) - 0.2 * np.asarray(task.support.curvature), 2)
+    np.testing.assert_allclose(grad, contraction.T @ (end - target), rtol=1e-10)
+    with pytest.raises(ValueError, match="steps of the bootstrap must be at least 1"):
+        bootstrapped(0)
+
+
+def test_stages_follow_one_another_and_schedules_count():
+    _, tasks, learner = quadratic(2)
+    theta, bilevel = jnp.arange(4.0), jm.maml(learner).bilevel
+    stages = [jm.first_order(), jm.unrolled()]
+    estimator = scheduled(staged(stages, [2]), lambda count, bilevel: bilevel._replace(
+        outer=multi_step(annealed_weights(2, count / 4))))
+    state = estimator.init(KEY, bilevel, theta, tasks)
+    estimate = jax.jit(lambda state: estimator.estimate(KEY, bilevel, theta, tasks, state))
+    for count in range(4):
+        got, state = estimate(state)
+        outer = multi_step(annealed_weights(2, count / 4))
+        expected, _ = stages[count >= 2].estimate(KEY, bilevel._replace(outer=outer), theta, tasks, ())
+        chex.assert_trees_all_close(got, expected, rtol=1e-12)
+    assert estimate._cache_size() == 1
+    with pytest.raises(ValueError, match="2 estimators need 1 ascending boundaries"):
+        staged(stages, [3, 2])
+
+
+def test_a_head_begins_at_prototypes():
+    task = problems.one(problems.classified())
+    learner = problems.learner(steps=0)
+    algorithm = jm.algorithms.proto_maml(learner, problems.smooth_model(None))
+    theta = algorithm.bilevel.init(KEY, task)
+    proto = jm.protonet(problems.smooth_model(None), problems.WAYS)
+    got = jm.outcome(KEY, algorithm.bilevel, theta, task)
+    np.testing.assert_allclose(got[0], jm.outcome(KEY, proto.bilevel, {"body": theta[0]["body"]}, task)[0], rtol=1e-10)
+    with pytest.raises(ValueError, match="a linear head at 'tail'"):
+        bias = jm.bias.prototype_head(problems.smooth_model(None), "tail")
+        bias.shape((), task, learner).start(KEY, task)
+
+
+def test_generated_rates_begin_as_the_learner_has_it_and_forgetting_scales_leaves():
+    task, learner = problems.one(problems.classified()), problems.learner()
+    plain = jm.outcome(KEY, jm.maml(learner).bilevel, jm.maml(learner).bilevel.init(KEY, task), task)[0]
+    alfa = jm.algorithms.alfa(learner, 3).bilevel
+    theta = alfa.init(KEY, task)
+    start = jm.maml(learner).bilevel.init(KEY, task)
+    np.testing.assert_allclose(jm.outcome(KEY, alfa, (start, theta[1]), task)[0], plain, rtol=1e-12)
+    halved = theta[1] | {"rate": theta[1]["rate"] * 0.5}
+    half = jm.compose(jm.initialisation(), jm.fixed(jm.step_sizes(0.5)))
+    np.testing.assert_allclose(jm.outcome(KEY, alfa, (start, halved), task)[0],
+                               jm.outcome(KEY, Bilevel(half, learner), (start, ()), task)[0], rtol=1e-12)
+    forgetting = jm.bias.attenuated(3)
+    net = forgetting.init(KEY, task, learner)
+    begun = forgetting.shape(net, task, learner).start(KEY, task)
+    key_start, _ = jax.random.split(KEY)
+    expected = jax.tree.map(lambda leaf: jax.nn.sigmoid(3.0) * leaf, learner.start(key_start, task))
+    chex.assert_trees_all_close(begun, expected, rtol=1e-6)
+
+
+def test_a_transformer_reads_the_support_in_any_order():
+    task = problems.one(problems.classified())
+    reader = jm.models.transformer(problems.WAYS, width=8, blocks=1, heads=2)
+    algorithm = jm.algorithms.black_box(problems.smooth_model(None), reader, problems.WAYS)
+    theta = algorithm.bilevel.init(KEY, task)
+    theta["reader"]["body"]["positions"] = jnp.zeros_like(theta["reader"]["body"]["positions"])
+    turned = task._replace(support=jax.tree.map(lambda leaf: leaf[::-1], task.support))
+    values = [jm.outcome(KEY, algorithm.bilevel, theta, each)[0] for each in (task, turned)]
+    np.testing.assert_allclose(*values, rtol=1e-6)
+    assert float(optax.tree.norm(jax.grad(lambda theta: jm.outcome(KEY, algorithm.bilevel, theta, task)[0])(theta))) > 1e-3
