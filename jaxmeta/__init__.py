@@ -17,7 +17,7 @@ A learner has four places, and a budget, that a bias can touch. This is the whol
 `hyperparameters` sets whatever a learner is made with. An algorithm is a bilevel problem and an estimator
 (`jaxmeta.algorithms`). The process takes its gradient and its scan as arguments: estimators that go through it differ in
 these two alone, in how inner gradients are differentiated and in what of the steps is stored. Tasks are mapped in one place
-(`jaxmeta.parallel`). Imports go one way: base <- process, parallel <- learner, models, objective <- hierarchy, tying <-
+(`jaxmeta.parallel`). Imports go one way: base <- process, parallel <- learner, models, objective <- hierarchy <- tying <-
 tasks <- bias <- estimator <- algorithms, evaluation <- training <- experiment <- report <- cli.
 """
 

@@ -1,6 +1,8 @@
 """WHO shares weights: tyings, theta = T(phi), between the nodes of a hierarchy, between layers and within a leaf."""
 
+from jaxmeta.tying._annealed import annealed, annealing
 from jaxmeta.tying._combinations import low_rank, templates
+from jaxmeta.tying._mixture import harden_mixture, mixture
 from jaxmeta.tying._models import cross_stitch, scan_layers, tied
 from jaxmeta.tying._nodes import (
     across,
@@ -15,13 +17,32 @@ from jaxmeta.tying._nodes import (
 )
 from jaxmeta.tying._null_space import by_projection, by_svd, equivariant_basis, null_space
 from jaxmeta.tying._operator import Operator, gather, hashing, linear, matrix, path_sums, repeat, rows
+from jaxmeta.tying._soft_groups import (
+    Hardened,
+    assignment,
+    assignment_entropy,
+    harden_by_group,
+    harden_by_index,
+    soft_by_group,
+    soft_by_index,
+)
+from jaxmeta.tying._soft_tree import (
+    decided_tree,
+    harden_along_tree,
+    harden_branching,
+    soft_along_tree,
+    soft_ancestors,
+    soft_branching,
+)
 from jaxmeta.tying._tying import Tying, applied, at_node, compose, identity, partial, prefers_nothing, stacked
 from jaxmeta.tying._within import by_index, hashed, inside, orbit_labels, orbits
 
 __all__ = [
-    "Operator", "Tying", "across", "along_tree", "along_tree_learned", "applied", "at_node", "branching", "by_group",
-    "by_index", "by_projection", "by_svd", "compose", "cross_stitch", "equivariant_basis", "free", "gather", "hashed",
-    "hashing", "identity", "inside", "laplacian", "linear", "low_rank", "matrix", "null_space", "orbit_labels", "orbits",
-    "partial", "path_sums", "prefers_nothing", "repeat", "rows", "scan_layers", "shared", "stacked", "templates", "tied",
-    "universal",
+    "Hardened", "Operator", "Tying", "across", "along_tree", "along_tree_learned", "annealed", "annealing", "applied",
+    "assignment", "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose",
+    "cross_stitch", "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching",
+    "harden_by_group", "harden_by_index", "harden_mixture", "hashed", "hashing", "identity", "inside", "laplacian", "linear",
+    "low_rank", "matrix", "mixture", "null_space", "orbit_labels", "orbits", "partial", "path_sums", "prefers_nothing",
+    "repeat", "rows", "scan_layers", "shared", "soft_along_tree", "soft_ancestors", "soft_branching", "soft_by_group",
+    "soft_by_index", "stacked", "templates", "tied", "universal",
 ]

@@ -97,18 +97,32 @@ def branching(tree, depth: Callable[[str], int]) -> Tying:
     for level in reversed(range(depths.max())):
         below = at[level + 1]
         at[level] = np.where(depths[below] > level, parents[below], below)
-    tyings = {level: by_group(groups) for level, groups in at.items()}
+    return branched(at, depth)
+
+
+def branched(groups, depth: Callable[[str], int]) -> Tying:
+    """Nodes share a leaf by the groups of its depth.
+
+    Args:
+      groups: Of every depth from 0 on, `[N]`.
+      depth: A leaf's depth by its path; what is deeper than all is at the last.
+    """
+    tyings = {level: by_group(labels) for level, labels in groups.items()}
 
     def by_leaf(of):
         def run(tree_of_leaves, *key):
             leaves, structure = jax.tree.flatten(tree_of_leaves)
-            levels = [min(_check.whole_number(f"the depth of '{path}'", depth(path)), max(at)) for path in
-                      paths(tree_of_leaves)]
-            return jax.tree.unflatten(structure, [of(tyings[level], leaf, *key) for level, leaf in zip(levels, leaves)])
+            return jax.tree.unflatten(structure, [of(tyings[level], leaf, *key) for level, leaf in zip(
+                leaf_depths(tree_of_leaves, depth, max(tyings)), leaves)])
         return run
 
     start = by_leaf(lambda tying, leaf, key: tying.init(key, leaf))
     return Tying(lambda key, theta: start(theta, key), by_leaf(lambda tying, leaf: tying.expand(leaf)))
+
+
+def leaf_depths(tree_of_leaves: PyTree, depth: Callable[[str], int], deepest: int) -> list[int]:
+    """Of every leaf its depth by its path, at most the deepest."""
+    return [min(_check.whole_number(f"the depth of '{path}'", depth(path)), deepest) for path in paths(tree_of_leaves)]
 
 
 def along_tree(tree, scales=1.0, nodes=None) -> Tying:
@@ -136,16 +150,26 @@ def along_tree(tree, scales=1.0, nodes=None) -> Tying:
     Papers: Gelman and Hill, Data analysis using regression and multilevel models, 2007; Gopal and Yang, Recursive
     regularization, KDD 2013.
     """
-    scales = _checked_scales(tree, scales)
-    weights = np.where(np.array(tree.depths) > 0, 1 / (2 * np.append(np.inf, scales)[list(tree.depths)] ** 2), 0)
+    operator = path_sums(tree.parents)
+    start = np.arange(tree.nodes) == tree.root
+    return across(operator if nodes is None else rows(operator, nodes), start, depth_prior(tree.depths, scales))
+
+
+def depth_prior(depths, scales) -> Callable[[PyTree], jax.Array]:
+    """The penalty of differences whose leaves are `[nodes, ...]`, $\\sum_n |\\delta_n|^2 / 2 s_{depth(n)}^2$, 0 at depth 0.
+
+    Args:
+      depths: Of every node, from 0 on.
+      scales: s, above 0, one for all depths or `[D]` for depths 1 to D.
+    """
+    scales, depths = checked_scales(max(depths), scales), np.asarray(depths)
+    weights = np.where(depths > 0, 1 / (2 * np.append(np.inf, scales)[depths] ** 2), 0)
 
     def penalty(delta):
         squares = total(_square_by_row(leaf) for leaf in jax.tree.leaves(delta))
         return jnp.sum(weights.astype(squares.dtype) * squares)
 
-    operator = path_sums(tree.parents)
-    start = np.arange(tree.nodes) == tree.root
-    return across(operator if nodes is None else rows(operator, nodes), start, penalty)
+    return penalty
 
 
 def along_tree_learned(tree, scales=1.0, nodes=None, strength: float = 1.0) -> Tying:
@@ -161,7 +185,7 @@ def along_tree_learned(tree, scales=1.0, nodes=None, strength: float = 1.0) -> T
       strength: k, above 0.
     """
     _check.number("strength", strength, above=0)
-    first = _checked_scales(tree, scales)
+    first = checked_scales(max(tree.depths), scales)
     if not np.isfinite(first).all():
         raise ValueError(f"scales to begin with must be finite, got {first.tolist()}; give for example 1.0")
     depths = np.array(tree.depths)
@@ -211,8 +235,9 @@ def laplacian(affinity, strength: float = 1.0) -> Tying:
     return free(len(affinity))._replace(penalty=penalty)
 
 
-def _checked_scales(tree, scales):
-    scales, depth = np.asarray(scales, float), max(tree.depths)
+def checked_scales(depth: int, scales) -> np.ndarray:
+    """`[depth]`, a scale above 0 for every depth below the root."""
+    scales = np.asarray(scales, float)
     if scales.shape not in ((), (depth,)) or not (scales > 0).all():
         raise ValueError(f"scales must be one number above 0 or one for each of the {depth} depths below the root, got "
                          f"{scales.tolist()}; use a small one to tie and jax.numpy.inf to prefer nothing")

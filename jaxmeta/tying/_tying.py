@@ -15,7 +15,7 @@ from jaxmeta._pytree import Where, merge, named, paths, take
 
 def prefers_nothing(phi: PyTree) -> Array:
     """The penalty of a tying that prefers nothing: 0, in phi's dtype."""
-    return jnp.zeros((), _dtype(phi))
+    return jnp.zeros((), leaves_dtype(phi))
 
 
 class Tying(NamedTuple):
@@ -166,6 +166,7 @@ def partial(nodes: int, *names: str) -> Tying:
     return applied({named(*names): free(nodes)}, rest=shared(nodes))
 
 
-def _dtype(tree):
+def leaves_dtype(tree: PyTree):
+    """What the leaves' dtypes promote to; float of none."""
     leaves = jax.tree.leaves(tree)
     return jnp.result_type(*leaves) if leaves else float
