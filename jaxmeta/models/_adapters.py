@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 
@@ -26,7 +27,8 @@ def linen(module) -> Model:
       module: A linen module called on a batch `[n, ...]`. If its `__call__` takes `reference`, it is handed on.
 
     Returns:
-      A `Model`; its parameters are the nested dict of the collection `params`.
+      A `Model`; its parameters are the nested dict of the collection `params`. Equal modules give one and the same model,
+      for which programs are compiled once, unless a field cannot be hashed.
 
     Raises:
       ValueError: At init, for a module with other collections (running batch statistics, caches).
@@ -38,6 +40,15 @@ def linen(module) -> Model:
       >>> model.apply(params, jnp.ones((2, 4))).shape
       (2, 3)
     """
+    try:
+        hash(module)
+    except TypeError:
+        return _linen.__wrapped__(module)
+    return _linen(module)
+
+
+@functools.lru_cache(maxsize=256)
+def _linen(module) -> Model:
     takes_reference = "reference" in inspect.signature(type(module).__call__).parameters
 
     def init(key, x):

@@ -40,6 +40,17 @@ def test_linen_hands_the_reference_on():
     assert model.apply({}, jnp.ones((1, 2)), jnp.asarray([True, False])).tolist() == [1, 0]
 
 
+def test_equal_linen_modules_are_one_model_and_programs_are_compiled_once():
+    class Listed(nn.Module):
+        scales: object
+
+        def __call__(self, x):
+            return x * self.scales[0]
+
+    assert models.mlp((3,), 2) is models.mlp([3], 2) is not models.mlp((3,), 1)
+    assert models.linen(Listed(np.array([2.0]))).apply({}, X).tolist() == (2 * X).tolist()  # not hashable
+
+
 def test_nnx():
     class Net(fnnx.Module):
         def __init__(self, rngs):
