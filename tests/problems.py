@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 import jaxmeta as jm
+import jaxmeta.tying as jt
 from jaxmeta.bias import diagonal, element, leaf, positive, scalar
 from jaxmeta.models import Model
 
@@ -130,6 +131,8 @@ BIASES = {
     "momentum": jm.compose(jm.initialisation(), jm.step_sizes(0.7, each=leaf), jm.momentum(0.6)),
     "proximal": jm.compose(jm.initialisation(), jm.proximal(2.0)),
     "fixed proximal": jm.compose(jm.initialisation(), jm.fixed(jm.proximal(2.0))),
+    "tied": jm.compose(jm.bias.tied(jt.applied({jm.named("kernel"): jt.soft_by_index(3)}, rest=jt.identity())),
+                       jm.shared(jm.named("structure")), jm.initialisation()),
     "context": jm.context(2),
     "representation": jm.compose(
         jm.hyperparameters(lambda **settings: jm.ridge(WAYS, **settings), log_strength=0.5),

@@ -13,10 +13,11 @@ from jaxmeta.bias._prototype_start import prototype_head
 from jaxmeta.bias._representation import representation
 from jaxmeta.bias._shared import shared
 from jaxmeta.bias._start import initialisation
+from jaxmeta.bias._tied import tied
 from jaxmeta.bias._update import diagonal, element, kronecker, leaf, preconditioner, scalar, step_sizes
 
 __all__ = [
     "Link", "adaptive_rates", "attenuated", "comparison", "compose", "context", "diagonal", "element", "fixed", "free",
     "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "leaf", "momentum", "positive",
-    "preconditioner", "prototype_head", "proximal", "representation", "scalar", "shared", "step_sizes",
+    "preconditioner", "prototype_head", "proximal", "representation", "scalar", "shared", "step_sizes", "tied",
 ]
