@@ -27,6 +27,9 @@ def evaluate(
         min=0, help="Steps within an episode.", show_default="the run's")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of the episodes.")] = 1,
+    lake: Annotated[Path | None, typer.Option(
+        help="Instead of episodes the runs of Lake's within-alphabet one-shot protocol: an archive in the layout of "
+        "Omniglot's all_runs.zip.", show_default=False)] = None,
     compilation_cache: Annotated[bool, typer.Option(help="Keep compiled programs for the next time.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON on standard output.")] = False,
 ) -> None:
@@ -39,6 +42,8 @@ def evaluate(
         jaxmeta evaluate runs/a --ways 20 --shots 5 --episodes 600
 
         jaxmeta evaluate runs/a --data digits --ways 3 --json
+
+        jaxmeta evaluate runs/a --lake all_runs.zip
     """
     import jax
 
@@ -49,11 +54,21 @@ def evaluate(
         trained = saved_configuration(run)
         wanted = {"data": data, "evaluation_ways": ways, "evaluation_shots": shots, "queries": queries,
                   "evaluation_steps": inner_steps}
+        runs = None if lake is None else sets.one_shot_runs(lake)
+        if runs is not None:
+            if any(value is not None for value in (data, ways, shots, queries)):
+                raise ValueError("the runs of --lake bring their own data, ways, shots and queries, got one of these beside it; "
+                                 "leave it out")
+            wanted |= {"evaluation_ways": len(runs.targets[0]), "evaluation_shots": 1, "queries": 1}
         configuration = dataclasses.replace(trained, **{name: value for name, value in wanted.items() if value is not None})
         start_jax(compilation_cache)
         dataset = sets.load(configuration.data)
         configuration = experiment.complete(configuration, dataset)
-        bilevel, sample = experiment.evaluation(configuration, dataset, split)
+        if runs is None:
+            bilevel, sample = experiment.evaluation(configuration, dataset, split)
+        else:
+            experiment.checked_inputs(configuration, lake.name, runs.support.shape[2:])
+            bilevel = experiment.judged(configuration)
         task = experiment.shapes(configuration, configuration.ways)
         like = jax.eval_shape(experiment.trained(configuration).bilevel.init, jax.random.key(0), task)
         theta = experiment.at_evaluation(configuration, training.restore_theta(run, like), bilevel)
@@ -63,6 +78,8 @@ def evaluate(
             f"from {configuration.ways} to {configuration.evaluation_ways} outputs")
     if resized:
         say(f"jaxmeta: head {head}")
+    if runs is not None:
+        return _lake(run, configuration, head, runs, jax.random.key(seed), bilevel, theta, as_json)
     measured = evaluation.evaluate(
         jax.random.key(seed), bilevel, theta, sample, episodes, experiment.mapper()).summary
     results = {name: {"mean": each.mean, "half": each.half} for name, each in measured.items()}
@@ -75,6 +92,22 @@ def evaluate(
     table(f"{run}: {configuration.algorithm} on '{dataset.name}', split {split}, {configuration.evaluation_ways}-way "
           f"{configuration.evaluation_shots}-shot, {episodes} episodes", ["", "mean ± 95 % interval"],
           [["accuracy (%)", _interval(results["accuracy"], 100)], ["loss (nats)", _interval(results["loss"], 1)]])
+
+
+def _lake(run, configuration, head, runs, key, bilevel, theta, as_json):
+    """Errors of a run by Lake's protocol."""
+    from jaxmeta.experiment import one_shot_errors
+
+    errors = one_shot_errors(key, bilevel, theta, runs)
+    results = {name: {"error": each.mean, "half": each.half, "runs": {run: float(value) for run, value in zip(runs.names, of)}}
+               for name, (of, each) in errors._asdict().items()}
+    if as_json:
+        return show_json({"run": str(run), "protocol": "lake", "ways": configuration.evaluation_ways,
+                          "inner_steps": configuration.evaluation_steps, "head": head, **results})
+    words = {"alone": "each query by itself", "assigned": "the queries of a run dealt out one to one"}
+    table(f"{run}: {configuration.algorithm}, {len(runs.names)} runs of within-alphabet {configuration.evaluation_ways}-way "
+          "one-shot", ["error (%)", "mean ± 95 % interval over runs"],
+          [[words[name], f"{100 * each['error']:.4g} ± {100 * each['half']:.2g}"] for name, each in results.items()])
 
 
 def algorithms(

@@ -54,7 +54,7 @@ def comparison(encoder: Model, comparator: Model, ways: int) -> Bias:
 def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
     r"""A black-box learner: a net reads the support with its labels, and one query without, and says the query's label.
 
-    $$ logits(x) = g\big((f(x_1), e_{y_1}, 0), \ldots, (f(x_S), e_{y_S}, 0), (f(x), 0, 1)\big) $$
+    $$ logits(x) = g\big((f(x_1), 0, e_{y_1}), \ldots, (f(x_S), 0, e_{y_S}), (f(x), 1, 0)\big) $$
 
     Args:
       encoder: f, `[n, ...] -> [n, D]`.
@@ -71,7 +71,7 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
     _check.whole_number("ways", ways, least=1)
 
     def marked(x, labels, query):
-        return jnp.concatenate([x, labels, jnp.full((len(x), 1), query, x.dtype)], axis=1)
+        return jnp.concatenate([x, jnp.full((len(x), 1), query, x.dtype), labels], axis=1)
 
     def solve(theta, support: Examples):
         return marked(support.x, jax.nn.one_hot(support.y, ways, dtype=support.x.dtype), 0)

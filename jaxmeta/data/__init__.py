@@ -9,6 +9,7 @@ from ._cache import cache_folder
 from ._catalogue import Entry, catalogue, load, prepare
 from ._dataset import Dataset, seeded_split
 from ._folds import Fold, folds, group_split, meta_segments
+from ._lake import OneShotRuns, one_shot_runs
 
-__all__ = ["Dataset", "Entry", "Fold", "cache_folder", "catalogue", "folds", "group_split", "load", "meta_segments",
-           "prepare", "seeded_split"]
+__all__ = ["Dataset", "Entry", "Fold", "OneShotRuns", "cache_folder", "catalogue", "folds", "group_split", "load",
+           "meta_segments", "one_shot_runs", "prepare", "seeded_split"]

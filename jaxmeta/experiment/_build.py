@@ -72,10 +72,14 @@ def trained(configuration: Configuration, over: Mapper | None = None) -> Algorit
 
 def evaluation(configuration: Configuration, dataset: Dataset, split: str) -> Evaluation:
     """How a theta of this configuration is judged on a split."""
-    ways = configuration.evaluation_ways
-    level = Level(ways, configuration.inner_rate, configuration.evaluation_steps)
-    return Evaluation(_algorithm(configuration, level).bilevel,
-                      sampler(configuration, dataset, split, ways, configuration.evaluation_shots))
+    return Evaluation(judged(configuration), sampler(configuration, dataset, split, configuration.evaluation_ways,
+                                                     configuration.evaluation_shots))
+
+
+def judged(configuration: Configuration) -> Bilevel:
+    """The bilevel problem with evaluation's ways and steps."""
+    level = Level(configuration.evaluation_ways, configuration.inner_rate, configuration.evaluation_steps)
+    return _algorithm(configuration, level).bilevel
 
 
 def _algorithm(configuration: Configuration, level: Level, over: Mapper | None = None) -> Algorithm:
@@ -91,9 +95,7 @@ def model(configuration: Configuration):
 
 def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: int, shots: int, **variants):
     """Episodes of a split: of classes from anywhere in it, or, where it is split by person, all of one person."""
-    if dataset.inputs.shape[1:] != configuration.inputs:
-        raise ValueError(f"the run was trained on inputs of shape {list(configuration.inputs)} ('{configuration.data}'), and "
-                         f"'{dataset.name}' has {list(dataset.inputs.shape[1:])}; choose data of the same shape")
+    checked_inputs(configuration, dataset.name, dataset.inputs.shape[1:])
     part = dataset.split(split)
     inputs = part.inputs
     if configuration.centre is not None:
@@ -103,6 +105,13 @@ def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: in
         return episodes(examples, ways, shots, configuration.queries, **variants)
     except ValueError as error:
         raise ValueError(f"'{part.name}': {error}") from error
+
+
+def checked_inputs(configuration: Configuration, name: str, shape: tuple[int, ...]) -> None:
+    """Refuses data whose inputs have another shape than the configuration's."""
+    if shape != configuration.inputs:
+        raise ValueError(f"the run was trained on inputs of shape {list(configuration.inputs)} ('{configuration.data}'), and "
+                         f"'{name}' has {list(shape)}; choose data of the same shape")
 
 
 def shapes(configuration: Configuration, ways: int) -> Task:

@@ -67,6 +67,22 @@ def _of_encoder(algorithm):
     return build
 
 
+def _maml_plus_plus(model, level: Level, over, outer):
+    return _of_learner(algorithms.maml_plus_plus, by_step=lambda path: "norm" in path)(model, level, over, outer)
+
+
+def _proto_maml(model, level: Level, over, outer):
+    return _of_learner(algorithms.proto_maml, encoder=model(None))(model, level, over, outer)
+
+
+def _relation_net(model, level: Level, over, outer):
+    return algorithms.relation_net(model(None), models.mlp((64,), 1), level.ways, over=over, outer=outer)
+
+
+def _black_box(model, level: Level, over, outer):
+    return algorithms.black_box(model(None), models.transformer(level.ways), level.ways, over=over, outer=outer)
+
+
 _UNROLLED = "through all inner steps"
 _SOLVED = dict(inner_rate=(0.0, 0.0), inner_steps=0, evaluation_steps=0)
 
@@ -93,8 +109,27 @@ METHODS = {
     "imaml": Method(_of_learner(algorithms.imaml), "initialisation, to which adaptation is held",
                     "where learning ends, by the implicit function theorem", "Rajeswaran et al., NeurIPS 2019",
                     inner_rate=(0.2, 0.1), inner_steps=16, evaluation_steps=16),
+    "maml_plus_plus": Method(_maml_plus_plus, "initialisation, rates and normalisation by step",
+                             "through all inner steps, each judged at first", "Antoniou et al., ICLR 2019",
+                             inner_rate=(0.1, 0.05), inner_steps=5, evaluation_steps=5),
+    "alfa": Method(_of_learner(algorithms.alfa), "initialisation, a net that sets rates and decays", _UNROLLED,
+                   "Baik et al., NeurIPS 2020"),
+    "l2f": Method(_of_learner(algorithms.l2f), "initialisation, a net that says what to forget", _UNROLLED,
+                  "Baik et al., CVPR 2020"),
+    "bootstrapped_maml": Method(_of_learner(algorithms.bootstrapped_maml), "initialisation",
+                                "towards where more steps lead, that target held constant", "Flennerhag et al., ICLR 2022"),
+    "proto_maml": Method(_proto_maml, "initialisation of the body; the head begins at prototypes", _UNROLLED,
+                         "Triantafillou et al., ICLR 2020", inner_rate=(0.05, 0.02)),
     "protonet": Method(_of_encoder(algorithms.protonet), "representation", "no inner steps: class means",
                        "Snell et al., NeurIPS 2017", **_SOLVED),
+    "matching_net": Method(_of_encoder(algorithms.matching_net), "representation", "no inner steps: attention over the support",
+                           "Vinyals et al., NeurIPS 2016", **_SOLVED),
+    "relation_net": Method(_relation_net, "representation and comparator", "no inner steps: a net compares",
+                           "Sung et al., CVPR 2018", **_SOLVED),
+    "black_box": Method(_black_box, "a transformer that reads the support", "no inner steps: in context",
+                        "Mishra et al., ICLR 2018", extends=False, **_SOLVED),
+    "metaoptnet": Method(_of_encoder(algorithms.metaoptnet), "representation, scale and cost of the machine",
+                         "through the exact dual steps of a support vector machine", "Lee et al., CVPR 2019", **_SOLVED),
     "r2d2": Method(_of_encoder(algorithms.r2d2), "representation, strength of the ridge",
                    "through the closed form of ridge regression", "Bertinetto et al., ICLR 2019", **_SOLVED),
 }
