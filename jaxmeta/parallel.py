@@ -20,7 +20,8 @@ from jaxmeta import _check
 from jaxmeta._pytree import nbytes
 
 Mapper = Callable[..., tuple[PyTree, PyTree]]
-"""`(function, theta, batched) -> (mean, each)`, where `function(theta, one) -> (to be averaged, to be kept)`."""
+"""`(function, theta, batched) -> (mean, each)`, where `function(theta, one) -> (to be averaged, to be kept)`; a fourth
+argument says how many bytes one task learns and learns from, where that is not theta and its share of batched."""
 
 _CACHE = 2**19  # bytes of parameters and data whose learning stays in a core's own cache, activations included
 
@@ -47,10 +48,10 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
     if chunk is not None:
         _check.whole_number("chunk", chunk, least=1)
 
-    def mapper(function, theta, batched):
+    def mapper(function, theta, batched, task_bytes=None):
         tasks = jax.tree.leaves(batched)[0].shape[0]
         if mesh is None or mesh.size == 1:
-            total, each = _scan_chunks(function, theta, batched, chunk)
+            total, each = _scan_chunks(function, theta, batched, chunk, task_bytes)
         else:
             if tasks % mesh.size:
                 raise ValueError(
@@ -58,7 +59,7 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
                     f"take {tasks + -tasks % mesh.size} tasks, or a mesh of {math.gcd(tasks, mesh.size)} devices")
 
             def shard(theta, batched):
-                total, each = _scan_chunks(function, theta, batched, chunk)
+                total, each = _scan_chunks(function, theta, batched, chunk, task_bytes)
                 return jax.lax.psum(total, "tasks"), each
 
             one, split = PartitionSpec(), PartitionSpec("tasks")
@@ -69,9 +70,9 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
     return mapper
 
 
-def _scan_chunks(function, theta, batched, chunk):
+def _scan_chunks(function, theta, batched, chunk, task_bytes):
     tasks = jax.tree.leaves(batched)[0].shape[0]
-    size = divisor(tasks, chunk or _default_chunk(theta, batched, tasks))
+    size = divisor(tasks, chunk or _default_chunk(task_bytes or nbytes(theta) + nbytes(batched) // tasks, tasks))
 
     def one_chunk(part):
         if size == 1:  # no task axis at all: vmap over one task would turn every product into a batched one
@@ -94,10 +95,8 @@ def _scan_chunks(function, theta, batched, chunk):
     return total, jax.tree.map(lambda leaf: leaf.reshape(tasks, *leaf.shape[2:]), each)
 
 
-def _default_chunk(theta, batched, tasks: int) -> int:
-    if jax.default_backend() != "cpu":
-        return tasks
-    return max(1, _CACHE // max(1, nbytes(theta) + nbytes(batched) // tasks))
+def _default_chunk(task_bytes: int, tasks: int) -> int:
+    return tasks if jax.default_backend() != "cpu" else max(1, _CACHE // max(1, task_bytes))
 
 
 def divisor(number: int, most: int) -> int:

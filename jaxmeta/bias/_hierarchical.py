@@ -20,7 +20,7 @@ def hierarchical(bias: Bias, tying: Tying) -> Bias:
       tying: Between the nodes that `task.node` counts, as `jaxmeta.tying.along_tree(tree)`.
 
     Returns:
-      A `Bias` whose theta is the tying's phi. Tasks that an estimator vmaps share one expansion.
+      A `Bias` whose theta is the tying's phi. A task expands its own node alone, where the tying can.
 
     Raises:
       ValueError: For a node that is known while tracing and that the tying does not have.

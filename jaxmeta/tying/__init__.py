@@ -2,6 +2,7 @@
 
 from jaxmeta.tying._annealed import annealed, annealing
 from jaxmeta.tying._combinations import low_rank, templates
+from jaxmeta.tying._gradient import value_and_grad
 from jaxmeta.tying._mixture import harden_mixture, mixture
 from jaxmeta.tying._models import cross_stitch, scan_layers, tied
 from jaxmeta.tying._nodes import (
@@ -44,5 +45,5 @@ __all__ = [
     "harden_by_group", "harden_by_index", "harden_mixture", "hashed", "hashing", "identity", "inside", "laplacian", "linear",
     "low_rank", "matrix", "mixture", "null_space", "orbit_labels", "orbits", "partial", "path_sums", "prefers_nothing",
     "repeat", "rows", "scan_layers", "shared", "soft_along_tree", "soft_ancestors", "soft_branching", "soft_by_group",
-    "soft_by_index", "stacked", "templates", "tied", "universal",
+    "soft_by_index", "stacked", "templates", "tied", "universal", "value_and_grad",
 ]

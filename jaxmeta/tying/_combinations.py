@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import _check
-from jaxmeta.tying._operator import checked_nodes
+from jaxmeta.tying._operator import checked_nodes, product
 from jaxmeta.tying._tying import Tying
 
 
@@ -49,7 +49,13 @@ def low_rank(nodes: int, rank: int) -> Tying:
         base = jnp.broadcast_to(base, stack)
         return base if left is None else base + (left @ right).reshape(stack)
 
-    return Tying(init, lambda phi: jax.tree.map(one, phi["base"], phi["left"], phi["right"]))
+    def at(phi):
+        def own(base, left, right, node):
+            return base if left is None else base + (left[node] @ right[node]).reshape(base.shape)
+
+        return lambda node: jax.tree.map(lambda *parts: own(*parts, node), phi["base"], phi["left"], phi["right"])
+
+    return Tying(init, lambda phi: jax.tree.map(one, phi["base"], phi["left"], phi["right"]), at=at)
 
 
 def templates(nodes: int, count: int, coefficients: Callable | None = None) -> Tying:
@@ -79,7 +85,8 @@ def templates(nodes: int, count: int, coefficients: Callable | None = None) -> T
         kind = jnp.result_type(*leaves) if leaves else float
         return {"coefficients": jnp.asarray(draw(key, (nodes, count)), kind), "bank": jax.tree.unflatten(structure, bank)}
 
-    def expand(phi):
-        return jax.tree.map(lambda leaf: jnp.tensordot(phi["coefficients"].astype(leaf.dtype), leaf, 1), phi["bank"])
+    def combined(coefficients, bank):
+        return jax.tree.map(lambda leaf: product(coefficients, leaf), bank)
 
-    return Tying(init, expand)
+    return Tying(init, lambda phi: combined(phi["coefficients"], phi["bank"]),
+                 at=lambda phi: lambda node: combined(phi["coefficients"][node], phi["bank"]))

@@ -25,7 +25,7 @@ def tied(model: Model, tying: Tying, over: Mapper | None = None) -> Model:
 
     Returns:
       A `Model` whose parameters are phi, from `x: [N, n, ...]` to `[N, n, ...]`. For one node alone apply the model to
-      `at_node(tying, phi, node)`.
+      `at_node(tying, phi, node)`; to train by a loss a node, `value_and_grad` needs neither T(phi) nor all activations whole.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmeta as jm, jaxmeta.tying as jt

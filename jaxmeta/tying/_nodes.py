@@ -35,7 +35,9 @@ def across(operator: Operator, start, penalty: Callable = prefers_nothing) -> Ty
         return jax.tree.map(
             lambda leaf: jnp.asarray(start, leaf.dtype).reshape(-1, *[1] * jnp.ndim(leaf)) * leaf[None], theta)
 
-    return Tying(init, lambda phi: jax.tree.map(operator.apply, phi), penalty)
+    at = None if operator.row is None else (
+        lambda phi: lambda node: jax.tree.map(lambda leaf: operator.row(leaf, node), phi))
+    return Tying(init, lambda phi: jax.tree.map(operator.apply, phi), penalty, at)
 
 
 def shared(nodes: int) -> Tying:
@@ -46,7 +48,8 @@ def shared(nodes: int) -> Tying:
     [[1, 2], [1, 2]]
     """
     operator = repeat(checked_nodes(nodes))
-    return Tying(identity().init, lambda phi: jax.tree.map(lambda leaf: operator.apply(leaf[None]), phi))
+    return Tying(identity().init, lambda phi: jax.tree.map(lambda leaf: operator.apply(leaf[None]), phi),
+                 at=lambda phi: lambda node: phi)
 
 
 def universal(layers: int) -> Tying:
@@ -60,7 +63,7 @@ def universal(layers: int) -> Tying:
 def free(nodes: int) -> Tying:
     r"""No two nodes share, $\theta_c = \phi_c$; all begin at the same theta."""
     start = np.ones(checked_nodes(nodes))
-    return across(Operator(lambda phi: phi, lambda theta: theta, (nodes, nodes)), start)
+    return across(Operator(lambda phi: phi, lambda theta: theta, (nodes, nodes), lambda phi, i: phi[i]), start)
 
 
 def by_group(groups) -> Tying:
@@ -117,7 +120,8 @@ def branched(groups, depth: Callable[[str], int]) -> Tying:
         return run
 
     start = by_leaf(lambda tying, leaf, key: tying.init(key, leaf))
-    return Tying(lambda key, theta: start(theta, key), by_leaf(lambda tying, leaf: tying.expand(leaf)))
+    return Tying(lambda key, theta: start(theta, key), by_leaf(lambda tying, leaf: tying.expand(leaf)),
+                 at=lambda phi: lambda node: by_leaf(lambda tying, leaf: tying.at(leaf)(node))(phi))
 
 
 def leaf_depths(tree_of_leaves: PyTree, depth: Callable[[str], int], deepest: int) -> list[int]:
@@ -204,7 +208,7 @@ def along_tree_learned(tree, scales=1.0, nodes=None, strength: float = 1.0) -> T
         return jnp.sum((squares + imagined) / (2 * jnp.exp(2 * log_scale)) +
                        (counts + strength).astype(squares.dtype) * log_scale)
 
-    return Tying(init, lambda phi: plain.expand(phi["delta"]), penalty)
+    return Tying(init, lambda phi: plain.expand(phi["delta"]), penalty, lambda phi: plain.at(phi["delta"]))
 
 
 def laplacian(affinity, strength: float = 1.0) -> Tying:

@@ -20,14 +20,16 @@ class Operator(NamedTuple):
       apply: `[m, ...] -> [n, ...]`.
       transpose: `[n, ...] -> [m, ...]`, $M^\top$.
       shape: `(n, m)`.
+      row: `(phi, i) -> theta[i]` without the other rows, i a whole number or a scalar array; None where all must be made.
     """
 
     apply: Callable[[Array], Array]
     transpose: Callable[[Array], Array]
     shape: tuple[int, int]
+    row: Callable[[Array, Array], Array] | None = None
 
 
-def linear(apply: Callable[[Array], Array], shape: tuple[int, int]) -> Operator:
+def linear(apply: Callable[[Array], Array], shape: tuple[int, int], row: Callable | None = None) -> Operator:
     """The operator of a linear function, its transpose derived by `jax.linear_transpose`.
 
     >>> import jax.numpy as jnp
@@ -40,12 +42,13 @@ def linear(apply: Callable[[Array], Array], shape: tuple[int, int]) -> Operator:
         free = jax.ShapeDtypeStruct((shape[1], *theta.shape[1:]), theta.dtype)
         return jax.linear_transpose(apply, free)(theta)[0]
 
-    return Operator(apply, transpose, shape)
+    return Operator(apply, transpose, shape, row)
 
 
 def repeat(rows: int) -> Operator:
     """One row n times; the transpose is a sum."""
-    return linear(lambda phi: jnp.broadcast_to(phi, (rows, *phi.shape[1:])), (rows, 1))
+    return linear(lambda phi: jnp.broadcast_to(phi, (rows, *phi.shape[1:])), (rows, 1),
+                  lambda phi, i: phi[0])
 
 
 def gather(groups) -> Operator:
@@ -56,7 +59,7 @@ def gather(groups) -> Operator:
     """
     labels, index = np.unique(np.asarray(groups), return_inverse=True)
     index = index.astype(np.int32)
-    return linear(lambda phi: phi[index], (len(index), len(labels)))
+    return linear(lambda phi: phi[index], (len(index), len(labels)), lambda phi, i: phi[jnp.asarray(index)[i]])
 
 
 def hashing(key, rows: int, buckets: int) -> Operator:
@@ -74,6 +77,8 @@ def hashing(key, rows: int, buckets: int) -> Operator:
 def path_sums(parents: Sequence[int]) -> Operator:
     r"""Sums along the path from the root, $\theta_c = \sum_{n \in path(c)} \phi_n$, for all nodes, in N additions.
 
+    One row is the sum of as many as the tree is deep.
+
     Args:
       parents: For every node the number of its parent, -1 for the root, as `Tree.parents`.
     """
@@ -87,7 +92,17 @@ def path_sums(parents: Sequence[int]) -> Operator:
             phi = phi.at[level].add(phi[parents[level]], unique_indices=True)
         return phi
 
-    return linear(apply, (len(parents), len(parents)))
+    above = [np.arange(len(parents))]  # every node, its parent, its grandparent, ...; beyond the root -1
+    while (above[-1] >= 0).any():
+        above.append(np.where(above[-1] < 0, -1, parents[above[-1]]))
+    above = np.stack(above[:-1], 1)
+    root = np.argmin(parents)
+
+    def row(phi, i):
+        path = jnp.asarray(above)[i]
+        return product(path >= 0, phi[jnp.where(path < 0, root, path)])
+
+    return linear(apply, (len(parents), len(parents)), row)
 
 
 def matrix(dense) -> Operator:
@@ -95,7 +110,7 @@ def matrix(dense) -> Operator:
     dense = np.asarray(dense)
     if dense.ndim != 2:
         raise ValueError(f"a matrix must have two axes, got shape {dense.shape}; give [n, m]")
-    return linear(lambda phi: jnp.tensordot(jnp.asarray(dense, phi.dtype), phi, 1), dense.shape)
+    return linear(lambda phi: product(dense, phi), dense.shape, lambda phi, i: product(jnp.asarray(dense)[i], phi))
 
 
 def rows(operator: Operator, index) -> Operator:
@@ -105,7 +120,14 @@ def rows(operator: Operator, index) -> Operator:
     if index.ndim != 1 or not index.size or index.min() < 0 or index.max() >= size:
         raise ValueError(f"nodes must be numbers from 0 to {size - 1}, at least one, got {index.tolist()}; "
                          "number nodes as the tree does")
-    return linear(lambda phi: operator.apply(phi)[index], (len(index), operator.shape[1]))
+    row = None if operator.row is None else lambda phi, i: operator.row(phi, jnp.asarray(index)[i])
+    return linear(lambda phi: operator.apply(phi)[index], (len(index), operator.shape[1]), row)
+
+
+def product(dense, phi: Array) -> Array:
+    """`[..., m]` times `[m, ...]`; trailing axes are flattened for it, as `tensordot`'s transpose would copy what is large."""
+    flat = jnp.asarray(dense, phi.dtype) @ phi.reshape(len(phi), -1)
+    return flat.reshape(*flat.shape[:-1], *phi.shape[1:])
 
 
 def checked_nodes(nodes: int) -> int:

@@ -30,11 +30,14 @@ class Tying(NamedTuple):
       expand: `(phi) -> theta`: every node's parameters, stacked `[N, ...]`, so that one vmapped model serves them all.
         Tyings within a leaf give the one theta; `stacked` joins them to one between nodes.
       penalty: `(phi) -> scalar`, the negative log prior up to a constant.
+      at: `(phi) -> (node) -> theta[node]`, one node's parameters without the others', where they can be had; what all nodes
+        need is made in the outer call, once. None where `expand` must run.
     """
 
     init: Callable[[Key[Array, ""], PyTree], PyTree]
     expand: Callable[[PyTree], PyTree]
     penalty: Callable[[PyTree], Array] = prefers_nothing
+    at: Callable[[PyTree], Callable[[Array], PyTree]] | None = None
 
 
 def identity() -> Tying:
@@ -61,7 +64,8 @@ def compose(outer: Tying, inner: Tying) -> Tying:
         return inner.init(key_inner, outer.init(key_outer, theta))
 
     return Tying(init, lambda phi: outer.expand(inner.expand(phi)),
-                 lambda phi: outer.penalty(inner.expand(phi)) + inner.penalty(phi))
+                 lambda phi: outer.penalty(inner.expand(phi)) + inner.penalty(phi),
+                 None if outer.at is None else lambda phi: outer.at(inner.expand(phi)))
 
 
 def stacked(within: Tying, between: Tying) -> Tying:
@@ -77,7 +81,12 @@ def stacked(within: Tying, between: Tying) -> Tying:
       [[1, 1, 2], [3, 3, 4]]
     """
     each = Tying(within.init, jax.vmap(within.expand), lambda phi: jnp.sum(jax.vmap(within.penalty)(phi)))
-    return compose(each, between)
+
+    def at(phi):
+        free = nodewise(between, phi)
+        return lambda node: within.expand(free(node))
+
+    return compose(each, between)._replace(at=at)
 
 
 def applied(parts: Mapping[Where, Tying], rest: Tying) -> Tying:
@@ -117,13 +126,18 @@ def applied(parts: Mapping[Where, Tying], rest: Tying) -> Tying:
         keys = jax.random.split(key, len(tyings))
         return tuple(tying.init(*each) for tying, *each in zip(tyings, keys, thetas))
 
-    def expand(phi):
-        *first, theta = (tying.expand(part) for tying, part in zip(tyings, phi))
+    def joined(thetas):
+        *first, theta = thetas
         for part in first:
             theta = merge(theta, part)
         return theta
 
-    return Tying(init, expand, lambda phi: total(tying.penalty(part) for tying, part in zip(tyings, phi)))
+    def at(phi):
+        each = [nodewise(tying, part) for tying, part in zip(tyings, phi)]
+        return lambda node: joined(one(node) for one in each)
+
+    return Tying(init, lambda phi: joined(tying.expand(part) for tying, part in zip(tyings, phi)),
+                 lambda phi: total(tying.penalty(part) for tying, part in zip(tyings, phi)), at)
 
 
 def at_node(tying: Tying, phi: PyTree, node) -> PyTree:
@@ -137,12 +151,24 @@ def at_node(tying: Tying, phi: PyTree, node) -> PyTree:
     Raises:
       ValueError: For a node that there is not.
     """
-    theta = tying.expand(phi)
     if hasattr(node, "__index__") and not isinstance(node, jax.Array):
-        nodes = jax.tree.leaves(theta)[0].shape[0]
+        nodes = nodes_of(tying, phi)
         if _check.whole_number("node", node) >= nodes:
             raise ValueError(f"node must be below the {nodes} nodes of the tying, got {node}; number nodes as the tree does")
-    return jax.tree.map(lambda leaf: leaf[node], theta)
+    return nodewise(tying, phi)(node)
+
+
+def nodewise(tying: Tying, phi: PyTree) -> Callable[[Array], PyTree]:
+    """`(node) -> T(phi)[node]`; where the tying can, without the other nodes' parameters."""
+    if tying.at is not None:
+        return tying.at(phi)
+    theta = tying.expand(phi)
+    return lambda node: jax.tree.map(lambda leaf: leaf[node], theta)
+
+
+def nodes_of(tying: Tying, phi: PyTree) -> int:
+    """N, of a tying between nodes."""
+    return jax.tree.leaves(jax.eval_shape(tying.expand, phi))[0].shape[0]
 
 
 def total(parts) -> Array:

@@ -14,6 +14,7 @@ from flax import nnx as fnnx
 import jaxmeta as jm
 import jaxmeta.tying as jt
 from jaxmeta import models
+from jaxmeta._pytree import named
 from jaxmeta.algorithms import tree_maml
 from jaxmeta.base import Algorithm, Bilevel
 from jaxmeta.bias import hierarchical
@@ -103,3 +104,51 @@ def test_a_node_that_is_not_there_is_refused_while_tracing():
     task, learner = problems.one(problems.classified()), problems.learner()
     with pytest.raises(ValueError, match="below the 4 nodes of the tying, got 4"):
         bias.shape(bias.init(KEY, task, learner), task._replace(node=4), learner)
+
+
+def seen(theta, x):
+    """A loss that is not linear in anything."""
+    return sum(jnp.sum(jnp.tanh(leaf * jnp.sum(x))) for leaf in jax.tree.leaves(theta))
+
+
+ALL, CHUNKS, DEVICES = jm.over_tasks(), jm.over_tasks(2), jm.over_tasks(1, jm.task_mesh(jax.devices()[:2]))
+
+
+@pytest.mark.parametrize(("make", "over"), [
+    (lambda: TYING, ALL), (lambda: TYING, DEVICES), (lambda: jt.shared(4), CHUNKS), (lambda: jt.shared(4), DEVICES),
+    (lambda: jt.applied({named("kernel"): jt.stacked(jt.by_index(np.arange(6).reshape(3, 2) % 4), jt.low_rank(4, 1))},
+                        jt.by_group([0, 1, 1, 0])), CHUNKS),
+    (lambda: jt.compose(jt.identity(), jt.along_tree_learned(TREE, nodes=range(4))), CHUNKS),
+    (lambda: jt.branching(Tree.from_nested(((0, 1), (2, 3))), lambda path: 1), CHUNKS), (lambda: jt.templates(4, 2), DEVICES),
+], ids=["applied", "applied, devices", "shared", "shared, devices", "stacked", "whole", "branching", "templates"])
+def test_the_gradient_node_by_node_is_the_gradient(make, over):
+    tying = make()
+    phi = jax.jit(tying.init)(KEY, {"kernel": jnp.asarray(np.random.default_rng(1).normal(size=(3, 2))), "bias": jnp.ones(2)})
+
+    def mean(phi):
+        return jnp.mean(jax.vmap(seen)(tying.expand(phi), jnp.asarray(X)))
+
+    chex.assert_trees_all_close(jax.jit(jt.value_and_grad(seen, tying, over))(phi, jnp.asarray(X)),
+                                jax.jit(jax.value_and_grad(mean))(phi), rtol=1e-10, atol=1e-12)
+
+
+def test_data_of_another_number_of_nodes_is_refused():
+    with pytest.raises(ValueError, match=r"each of the 4 nodes, \[4, ...\], got shape \(3,\)"):
+        jt.value_and_grad(seen, jt.free(4))(jnp.ones(4), jnp.ones(3))
+
+
+@pytest.mark.parametrize(("make", "expansions"), [(lambda: jt.free(16), 0), (lambda: jt.shared(16), 0), (
+    lambda: jt.along_tree(Tree.from_nested(tuple((4 * g, 4 * g + 1, 4 * g + 2, 4 * g + 3) for g in range(4))),
+                          nodes=range(16)), 1), (lambda: jt.templates(16, 3), 1), (lambda: jt.low_rank(16, 2), 1)],
+    ids=["free", "shared", "along_tree", "templates", "low_rank"])
+def test_a_step_holds_the_free_parameters_and_one_expansion(make, expansions):
+    """Beyond what goes in and comes out: so many arrays of the size of T(phi), by the compiler's plan."""
+    tying, width = make(), 128
+    model = models.mlp([width], width)
+    x = jax.ShapeDtypeStruct((16, 2, width), jnp.float32)
+    one = jax.eval_shape(model.init, KEY, x.update(shape=(2, width)))
+    phi = jax.eval_shape(tying.init, KEY, one)
+    step = jt.value_and_grad(lambda theta, x: jnp.mean(model.apply(theta, x) ** 2), tying, jm.over_tasks(1))
+    memory = jax.jit(step).lower(phi, x).compile().memory_analysis()
+    expansion = 16 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+    assert memory.temp_size_in_bytes < (expansions + 0.3) * expansion

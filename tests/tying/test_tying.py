@@ -169,6 +169,14 @@ def test_linear_schemes_are_linear_and_their_gradient_is_the_transpose(member):
     np.testing.assert_allclose(grad, dense.T @ cotangent, rtol=1e-11, atol=1e-11)
 
 
+def test_one_node_is_the_node_of_all(member):
+    if member.nodes is None:
+        pytest.skip("of one node")
+    each = jax.jit(lambda phi, nodes: jax.vmap(lambda node: jt.at_node(member.tying, phi, node))(nodes))
+    (_, theta), _ = member.weighed(member.phi)
+    chex.assert_trees_all_close(each(member.phi, jnp.arange(member.nodes)), theta, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["low_rank", "partial"])
 def test_donation_freezing_and_checkpoint(name, tmp_path):
     tying = MEMBERS[name].tying
@@ -211,6 +219,9 @@ def test_operators(operator):
     dense = jax.jit(operator.apply)(jnp.eye(m))
     assert dense.shape == (n, m)
     np.testing.assert_allclose(jax.jit(operator.transpose)(jnp.eye(n)), dense.T, atol=1e-15)
+    if operator.row is not None:
+        row = jax.jit(jax.vmap(operator.row, (None, 0)))(jnp.eye(m), jnp.arange(n))
+        np.testing.assert_array_equal(row, dense)
     phi = RNG.normal(size=(m, 2, 3))
     np.testing.assert_allclose(jax.jit(operator.apply)(phi), np.tensordot(dense, phi, 1), atol=1e-13)
 
