@@ -29,11 +29,11 @@ from jaxmeta.bias import (
     shared,
     step_sizes,
 )
-from jaxmeta.estimator import cg, first_order, implicit, penalised, scheduled, staged, unrolled
+from jaxmeta.estimator import cg, first_order, implicit, penalised, perturbed, scheduled, staged, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.learner import matching, prototypes, ridge, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
-from jaxmeta.tying import along_tree
+from jaxmeta.tying import along_tree, soft_along_tree
 
 
 def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
@@ -138,6 +138,18 @@ def tree_maml(learner: Learner, tree, scales=1.0, strength: float = 1.0, over=No
     tying = along_tree(tree, scales)
     return Algorithm(Bilevel(hierarchical(initialisation(), tying), learner, outer),
                      penalised(unrolled(over=over), tying.penalty, strength))
+
+
+def soft_tree_maml(learner: Learner, nodes: int, widths, scales=1.0, strength: float = 1.0, temperature: float = 1.0, over=None,
+                   outer=query_loss) -> Algorithm:
+    """Tree-MAML whose tree is learned with it, routes being Gumbel-softmax (ours, on Finn, Abbeel and Levine, ICML 2017, and Yao
+    et al., Hierarchically structured meta-learning, ICML 2019).
+
+    `widths` are the most nodes of each level below the root; `jaxmeta.tying.harden_along_tree` gives the tree.
+    """
+    tying = soft_along_tree(nodes, widths, scales, temperature)
+    return Algorithm(Bilevel(hierarchical(initialisation(), tying), learner, outer),
+                     perturbed(penalised(unrolled(over=over), tying.penalty, strength), where=named("structure")))
 
 
 def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:

@@ -9,6 +9,7 @@ from jaxmeta.estimator._gradients import constant, finite_difference, linearisin
 from jaxmeta.estimator._implicit import implicit, t1t2
 from jaxmeta.estimator._linear import cg, direct, identity, neumann, nystrom
 from jaxmeta.estimator._penalised import penalised
+from jaxmeta.estimator._perturbed import perturbed
 from jaxmeta.estimator._remat import each_step, offloading, saving, segments, storing
 from jaxmeta.estimator._reptile import reptile
 from jaxmeta.estimator._reversible import reversible
@@ -21,7 +22,7 @@ from jaxmeta.estimator._windows import afresh, going_on
 __all__ = [
     "afresh", "auto", "basis", "binomial", "cg", "constant", "direct", "each_step", "evolution", "finite_difference",
     "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "linearising", "mixed",
-    "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "pes", "plan", "rademacher",
+    "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "perturbed", "pes", "plan", "rademacher",
     "recomputing", "reptile", "reused", "reversible", "sama", "saving", "scheduled", "segments", "staged", "storing",
     "t1t2", "truncated", "unrolled",
 ]

@@ -1,6 +1,5 @@
 """WHO shares weights: tyings, theta = T(phi), between the nodes of a hierarchy, between layers and within a leaf."""
 
-from jaxmeta.tying._annealed import annealed, annealing
 from jaxmeta.tying._combinations import low_rank, templates
 from jaxmeta.tying._gradient import value_and_grad
 from jaxmeta.tying._mixture import harden_mixture, mixture
@@ -39,11 +38,11 @@ from jaxmeta.tying._tying import Tying, applied, at_node, compose, identity, par
 from jaxmeta.tying._within import by_index, hashed, inside, orbit_labels, orbits
 
 __all__ = [
-    "Hardened", "Operator", "Tying", "across", "along_tree", "along_tree_learned", "annealed", "annealing", "applied",
-    "assignment", "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose",
-    "cross_stitch", "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching",
-    "harden_by_group", "harden_by_index", "harden_mixture", "hashed", "hashing", "identity", "inside", "laplacian", "linear",
-    "low_rank", "matrix", "mixture", "null_space", "orbit_labels", "orbits", "partial", "path_sums", "prefers_nothing",
-    "repeat", "rows", "scan_layers", "shared", "soft_along_tree", "soft_ancestors", "soft_branching", "soft_by_group",
-    "soft_by_index", "stacked", "templates", "tied", "universal", "value_and_grad",
+    "Hardened", "Operator", "Tying", "across", "along_tree", "along_tree_learned", "applied", "assignment",
+    "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose", "cross_stitch",
+    "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching", "harden_by_group",
+    "harden_by_index", "harden_mixture", "hashed", "hashing", "identity", "inside", "laplacian", "linear", "low_rank", "matrix",
+    "mixture", "null_space", "orbit_labels", "orbits", "partial", "path_sums", "prefers_nothing", "repeat", "rows",
+    "scan_layers", "shared", "soft_along_tree", "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked",
+    "templates", "tied", "universal", "value_and_grad",
 ]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
 from jaxmeta.tying._nodes import by_group
-from jaxmeta.tying._operator import checked_nodes, gather
+from jaxmeta.tying._operator import checked_nodes, gather, product
 from jaxmeta.tying._tying import Tying, leaves_dtype, total
 from jaxmeta.tying._within import by_index
 
@@ -59,12 +59,15 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 1.0)
     $$ \theta_c = \sum_g softmax(s_c / t)_g\, \phi_g $$
 
     Every group begins at theta, so that every node does. That is symmetric in the groups, and where logits were equal too all
-    groups would have one gradient for ever: logits begin as Gaussian noise.
+    groups would have one gradient for ever: logits begin as Gaussian noise. Two things keep assignments from settling between
+    groups: `jaxmeta.estimator.perturbed`, which makes them Gumbel-softmax, and a temperature that falls, by
+    `jaxmeta.estimator.scheduled`.
 
     Args:
       nodes: N.
       groups: G; groups that no node is nearest to vanish when hardened.
-      temperature: t, above 0, not learned: small ones decide. `annealed` lowers it.
+      temperature: t, above 0, not learned: small ones decide. It may be traced, so that the tying of a schedule's temperature is
+        made inside the step.
       spread: Standard deviation of $s / t$ at first, above 0.
 
     Returns:
@@ -75,6 +78,9 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 1.0)
       >>> phi = {"structure": jnp.array([[0.0, 9.0], [9.0, 0.0], [0.0, 9.0]], "float32"), "bank": jnp.array([1.0, 2.0], "float32")}
       >>> jt.soft_by_group(3, 2, temperature=0.1).expand(phi).tolist()
       [2.0, 1.0, 2.0]
+
+    Papers: Jang, Gu and Poole, Categorical reparameterization with Gumbel-softmax, ICLR 2017; Maddison, Mnih and Teh, The
+    concrete distribution, ICLR 2017 (the relaxation).
     """
     checked_nodes(nodes)
     _check.whole_number("the number of groups", groups, least=1)
@@ -85,11 +91,14 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 1.0)
         return {"structure": logits,
                 "bank": jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (groups, *jnp.shape(leaf))), theta)}
 
-    def expand(phi):
-        weights = assignment(phi["structure"], temperature)
-        return jax.tree.map(lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1), phi["bank"])
+    def mixed(weights, bank):
+        return jax.tree.map(lambda leaf: product(weights, leaf), bank)
 
-    return Tying(init, expand)
+    def at(phi):
+        weights = assignment(phi["structure"], temperature)
+        return lambda node: mixed(weights[node], phi["bank"])
+
+    return Tying(init, lambda phi: mixed(assignment(phi["structure"], temperature), phi["bank"]), at=at)
 
 
 def harden_by_group(tying: Tying, phi: PyTree) -> Hardened:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
 from jaxmeta.tying._nodes import along_tree, branched, depth_prior, leaf_depths
-from jaxmeta.tying._operator import checked_nodes
+from jaxmeta.tying._operator import checked_nodes, product
 from jaxmeta.tying._soft_groups import Hardened, assignment, group_means
 from jaxmeta.tying._tying import Tying, leaves_dtype
 
@@ -72,13 +72,19 @@ def soft_along_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1
             return jnp.asarray(root, leaf.dtype).reshape(-1, *[1] * leaf.ndim) * leaf[None]
         return {"structure": start_structure(key, theta), "delta": jax.tree.map(rows, theta)}
 
-    def expand(phi):
+    def paths(phi):
         *above, own = soft_ancestors(phi["structure"], temperature)
-        paths = jnp.concatenate([own, *above], axis=1)
-        return jax.tree.map(lambda leaf: jnp.tensordot(paths.astype(leaf.dtype), leaf, 1), phi["delta"])
+        return jnp.concatenate([own, *above], axis=1)
+
+    def summed(paths, delta):
+        return jax.tree.map(lambda leaf: product(paths, leaf), delta)
+
+    def at(phi):
+        all_paths = paths(phi)
+        return lambda node: summed(all_paths[node], phi["delta"])
 
     prior = depth_prior(depths, scales)
-    return Tying(init, expand, lambda phi: prior(phi["delta"]))
+    return Tying(init, lambda phi: summed(paths(phi), phi["delta"]), lambda phi: prior(phi["delta"]), at)
 
 
 def soft_branching(nodes: int, widths: Sequence[int], depth: Callable[[str], int], temperature=1.0,
@@ -108,14 +114,16 @@ def soft_branching(nodes: int, widths: Sequence[int], depth: Callable[[str], int
                 zip(leaf_depths(theta, depth, len(widths) + 1), leaves)]
         return {"structure": start_structure(key, theta), "bank": jax.tree.unflatten(shape, bank)}
 
-    def expand(phi):
-        levels = soft_ancestors(phi["structure"], temperature)
-        leaves, shape = jax.tree.flatten(phi["bank"])
-        theta = [jnp.tensordot(levels[level].astype(leaf.dtype), leaf, 1) for level, leaf in
-                 zip(leaf_depths(phi["bank"], depth, len(levels) - 1), leaves)]
-        return jax.tree.unflatten(shape, theta)
+    def mixed(levels, bank):
+        leaves, shape = jax.tree.flatten(bank)
+        depths = leaf_depths(bank, depth, len(levels) - 1)
+        return jax.tree.unflatten(shape, [product(levels[level], leaf) for level, leaf in zip(depths, leaves)])
 
-    return Tying(init, expand)
+    def at(phi):
+        levels = soft_ancestors(phi["structure"], temperature)
+        return lambda node: mixed([level[node] for level in levels], phi["bank"])
+
+    return Tying(init, lambda phi: mixed(soft_ancestors(phi["structure"], temperature), phi["bank"]), at=at)
 
 
 def decided_tree(structure: Sequence[Array]):

@@ -64,12 +64,11 @@ MEMBERS = {
                              2 * 12 + 4 * 4 + 4 * 2 + 6 * 4, 6),
     "soft_by_index": Member(jt.soft_by_index(3, 0.5), SQUARE, 16 * 3 + 3, None),
     "mixture": Member(jt.mixture(3, 0.5, zero=0.2), ONE, 16 + 2 + 3 + 2, None),
-    "annealed": Member(jt.annealed(lambda t: jt.soft_by_group(6, 3, t), 0.5), ONE, 3 * 16 + 6 * 3 + 1, 6),
     "compose": Member(jt.compose(jt.laplacian(AFFINITY), jt.hashed(KEY, (6, 4, 4), 20)), SQUARE, 20, 6),
 }
 # Not linear in phi; some for parts alone that are not in theta.
 BILINEAR = {"low_rank", "templates", "applied", "along_tree_learned", "soft_by_group", "soft_along_tree", "soft_branching",
-            "soft_by_index", "mixture", "annealed"}
+            "soft_by_index", "mixture"}
 
 
 def size(tree):
@@ -83,7 +82,7 @@ def jittered(tree, seed=1):
 
 # Made of others, or others with one more argument; the quick suite leaves them out.
 WITHIN = {"identity", "universal", "along_tree to the concepts", "partial", "orbits", "compose", "free", "by_group",
-          "along_tree", "laplacian", "soft_branching", "annealed"}
+          "along_tree", "laplacian", "soft_branching"}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in WITHIN else name for name in MEMBERS],
@@ -236,7 +235,7 @@ def test_sums_along_the_path_are_the_path_matrix():
 
 @pytest.mark.parametrize("name", ["along_tree", "along_tree to the concepts", "along_tree_learned", "low_rank", "laplacian",
                                   "free", "by_group", "branching", "partial", "applied", "soft_by_group", "soft_along_tree",
-                                  "soft_branching", "annealed"])
+                                  "soft_branching"])
 def test_at_the_start_every_node_is_the_example_as_if_shared(name):
     tying, example, _, nodes = MEMBERS[name]
     start = jax.jit(tying.init)(KEY, example)
