@@ -28,12 +28,13 @@ from jaxmeta.bias import (
     representation,
     shared,
     step_sizes,
+    tied,
 )
 from jaxmeta.estimator import cg, first_order, implicit, penalised, perturbed, scheduled, staged, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.learner import matching, prototypes, ridge, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
-from jaxmeta.tying import along_tree, soft_along_tree
+from jaxmeta.tying import Tying, along_tree, soft_along_tree
 
 
 def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
@@ -138,6 +139,15 @@ def tree_maml(learner: Learner, tree, scales=1.0, strength: float = 1.0, over=No
     tying = along_tree(tree, scales)
     return Algorithm(Bilevel(hierarchical(initialisation(), tying), learner, outer),
                      penalised(unrolled(over=over), tying.penalty, strength))
+
+
+def msr(learner: Learner, tying: Tying, over=None, outer=query_loss) -> Algorithm:
+    """MSR: symmetries by reparameterisation, vec W = U v; U is learned across tasks, v within each from a learned start with a
+    learned rate for each leaf (Zhou, Knowles and Finn, ICLR 2021). The tying is `jaxmeta.tying.reparameterised` or `kronecker`,
+    placed by `applied`; others with leaves named structure do as well.
+    """
+    bias = compose(tied(tying), shared(named("structure")), initialisation(), step_sizes(1.0, each=leaf))
+    return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
 def soft_tree_maml(learner: Learner, nodes: int, widths, scales=1.0, strength: float = 1.0, temperature: float = 1.0, over=None,

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
+from jaxmeta._curvature import hessian
 from jaxmeta.base import Position, query_loss
-from jaxmeta.process import advance
+from jaxmeta.process import advance, loss_and_aux
 
 
 def multi_step(weights: Float[Array, " K"], outer: Callable = query_loss) -> Callable:
@@ -94,5 +96,46 @@ def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Calla
         value, aux = outer(key_outer, learner, trajectory, task)
         return (_check.scalar("the distance of a bootstrap", distance(key_distance, learner, trajectory.end, target, task)),
                 {**aux, "outer": value})
+
+    return judged
+
+
+def evidence(examples: int = 1, curvature: Callable = hessian, of: Callable = lambda result: result[0]) -> Callable:
+    r"""The negative log evidence of the support by Laplace's method, a share for each example.
+
+    $$ -\tfrac1n \log p(D) \approx L(\phi_K) + p(\phi_K, \phi_0) + \tfrac{1}{2n} \log\det n \nabla^2 (L + p) $$
+
+    with L the mean negative log likelihood of n examples and p a standard normal prior's negative logarithm over n, without
+    its constant, as `jaxmeta.tying.relaxed` has it; a prior that theta changes must have its normaliser in the penalty. Exact
+    where L is quadratic and phi_K the minimum: learn to the end. No query is needed. Matrices `[d, d]` in phi's size are built.
+
+    Args:
+      examples: n, what the loss is a mean over; 1 for one that is a sum.
+      curvature: `(f, phi) -> (v -> H v)`, of what `of` picks: `jaxmeta.evaluation.hessian`, or `gauss_newton(measure)`.
+      of: `(value, aux) -> f`: the loss itself, or the outputs that the learner's criterion leaves in aux.
+
+    Returns:
+      An outer objective; nan where the curvature is not positive definite: learn for longer, or take `gauss_newton`.
+
+    Raises:
+      ValueError: For fewer examples than 1.
+
+    References: MacKay, A practical Bayesian framework for backpropagation networks, 1992; Immer et al., Scalable marginal
+    likelihood estimation for model selection in deep learning, ICML 2021.
+    """
+    _check.whole_number("examples", examples, least=1)
+
+    def judged(key, learner, trajectory, task):
+        flat, unravel = ravel_pytree(trajectory.end)
+
+        def penalty(flat):
+            return learner.penalty(unravel(flat), trajectory.start)
+
+        value, aux = loss_and_aux(learner, key, trajectory.end, task.support)
+        fit = curvature(lambda flat: of(loss_and_aux(learner, key, unravel(flat), task.support)), flat)
+        prior = hessian(penalty, flat)
+        matrix = examples * jax.vmap(lambda v: fit(v) + prior(v))(jnp.eye(flat.size, dtype=flat.dtype))
+        log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))))
+        return value + penalty(flat) + log_determinant / (2 * examples), aux
 
     return judged

@@ -14,19 +14,18 @@ def tied(tying: Tying) -> Bias:
     $$ \phi_0 = init(\theta_0), \qquad loss'(\phi) = loss(T(\phi)), \qquad
        penalty'(\phi, \phi_0) = penalty(T(\phi), T(\phi_0)) + p(\phi) $$
 
-    Nothing is learned across tasks by it. What is, the biases after it say of phi's leaves, and this is all there is to learned
-    tying: after `shared(named("structure"))` the high level owns the structure (U of `reparameterised`, coefficients of
-    `templates`, scales of `along_tree_learned`, logits of the soft ones), judged by the query, and the low level moves the
-    rest, which begins where `initialisation()` learned that it should. Without a claim on the structure the low level would learn
-    it too, of the support alone, which always prefers less tying.
+    Nothing is learned across tasks by it. What is, the biases after it say of phi's leaves, and this is all there is to
+    learned tying: after `shared(named("structure"))` the high level owns the structure (U of `reparameterised`, logits of the
+    soft ones, scales of `relaxed`; `named("coefficients")` of `templates`, `named("log_scale")` of `along_tree_learned`), judged
+    by the query, and the low level moves the rest, from where `initialisation()` learned that it should begin. Without a claim
+    on it the structure would be learned of the support alone, which always prefers less tying.
 
     Args:
       tying: What `tying.init` takes as an example is what the learner's start gives, and what `tying.expand` gives is what its
         loss takes. For a tying within theta these are the same; for one between N nodes the loss takes theta `[N, ...]`.
 
     Returns:
-      A `Bias` whose theta is `()`. Biases before it see theta, those after it phi. What only the low level could learn must
-      have a part left: the claims after it may not take every leaf.
+      A `Bias` whose theta is `()`. Biases before it see theta, those after it phi.
 
     >>> import jax, jax.numpy as jnp, jaxmeta as jm, jaxmeta.tying as jt
     >>> from jaxmeta.bias import tied

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from jaxtyping import Array, PyTree
 from jaxmeta import _check
 from jaxmeta.base import Bias
 from jaxmeta.bias._link import Link, free
+from jaxmeta.tying._reparameterised import kronecker_identity, kronecker_product
 
 # Granularities: from phi (its shapes) to the shapes of what is learned, a prefix of phi's tree.
 
@@ -93,23 +93,7 @@ diagonal = Family(lambda x: jnp.ones(x.shape, x.dtype), lambda theta, grad: thet
 """A factor for each element."""
 
 
-def _kronecker_init(x):
-    return tuple(jnp.eye(size, dtype=x.dtype) for size in _modes(x))
-
-
-def _kronecker_apply(theta, grad):
-    tensor = grad.reshape(_modes(grad))
-    for axis, factor in enumerate(theta):
-        tensor = jnp.moveaxis(jnp.tensordot(factor, tensor, axes=(1, axis)), 0, axis)
-    return tensor.reshape(grad.shape)
-
-
-def _modes(x) -> tuple[int, ...]:
-    """The axes that get a matrix each: a convolution's filter positions are one, then inputs, then outputs."""
-    return x.shape if x.ndim < 3 else (math.prod(x.shape[:-2]), *x.shape[-2:])
-
-
-kronecker = Family(_kronecker_init, _kronecker_apply)
+kronecker = Family(kronecker_identity, kronecker_product)
 """A Kronecker product of one matrix a mode: filter positions, inputs, outputs (Meta-Curvature)."""
 
 

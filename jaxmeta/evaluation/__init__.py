@@ -1,9 +1,10 @@
 """WHAT was learned: adaptation to held-out tasks, with intervals over episodes; how near estimators come to the truth; what is
 universal in what was learned, and how well-conditioned learning it is."""
 
+from jaxmeta._curvature import gauss_newton, hessian
 from jaxmeta.evaluation._adaptation import Result, curve, evaluate
 from jaxmeta.evaluation._collapse import hierarchical_collapse, neural_collapse
-from jaxmeta.evaluation._conditioning import conditioning, gauss_newton, hessian, spectrum
+from jaxmeta.evaluation._conditioning import conditioning, spectrum
 from jaxmeta.evaluation._connectivity import barrier, permuted, sequential_axes, weight_matching
 from jaxmeta.evaluation._gradients import Comparison, Road, compare
 from jaxmeta.evaluation._relative import equivariance_error, relative_representation, stitching

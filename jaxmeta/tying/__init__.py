@@ -17,6 +17,8 @@ from jaxmeta.tying._nodes import (
 )
 from jaxmeta.tying._null_space import by_projection, by_svd, equivariant_basis, null_space
 from jaxmeta.tying._operator import Operator, gather, hashing, linear, matrix, path_sums, repeat, rows
+from jaxmeta.tying._relaxed import relaxed
+from jaxmeta.tying._reparameterised import kronecker, reparameterised
 from jaxmeta.tying._soft_groups import (
     Hardened,
     assignment,
@@ -41,8 +43,8 @@ __all__ = [
     "Hardened", "Operator", "Tying", "across", "along_tree", "along_tree_learned", "applied", "assignment",
     "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose", "cross_stitch",
     "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching", "harden_by_group",
-    "harden_by_index", "harden_mixture", "hashed", "hashing", "identity", "inside", "laplacian", "linear", "low_rank", "matrix",
-    "mixture", "null_space", "orbit_labels", "orbits", "partial", "path_sums", "prefers_nothing", "repeat", "rows",
-    "scan_layers", "shared", "soft_along_tree", "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked",
-    "templates", "tied", "universal", "value_and_grad",
+    "harden_by_index", "harden_mixture", "hashed", "hashing", "identity", "inside", "kronecker", "laplacian", "linear",
+    "low_rank", "matrix", "mixture", "null_space", "orbit_labels", "orbits", "partial", "path_sums", "prefers_nothing",
+    "relaxed", "reparameterised", "repeat", "rows", "scan_layers", "shared", "soft_along_tree", "soft_ancestors",
+    "soft_branching", "soft_by_group", "soft_by_index", "stacked", "templates", "tied", "universal", "value_and_grad",
 ]

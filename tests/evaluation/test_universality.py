@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxmeta.evaluation._collapse import hierarchical_collapse, neural_collapse
-from jaxmeta.evaluation._conditioning import conditioning, gauss_newton, spectrum
+from jaxmeta._curvature import gauss_newton
+from jaxmeta.evaluation._conditioning import conditioning, spectrum
 from jaxmeta.evaluation._connectivity import barrier, permuted, sequential_axes, weight_matching
 from jaxmeta.evaluation._relative import equivariance_error, relative_representation, stitching
 from jaxmeta.evaluation._similarity import (

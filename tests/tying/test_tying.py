@@ -63,12 +63,15 @@ MEMBERS = {
     "soft_branching": Member(jt.soft_branching(6, (2, 4), lambda path: 1 + path.endswith("bias")), ONE,
                              2 * 12 + 4 * 4 + 4 * 2 + 6 * 4, 6),
     "soft_by_index": Member(jt.soft_by_index(3, 0.5), SQUARE, 16 * 3 + 3, None),
+    "reparameterised": Member(jt.reparameterised(3), ONE, 16 * 3 + 2 * 3, None),
+    "kronecker": Member(jt.kronecker(), ONE, 16 + 3**2 + 4**2 + 4**2, None),
+    "relaxed": Member(jt.relaxed(jt.by_index(np.arange(16).reshape(4, 4) % 5), strength=0.1), SQUARE, 5 + 16 + 2, None),
     "mixture": Member(jt.mixture(3, 0.5, zero=0.2), ONE, 16 + 2 + 3 + 2, None),
     "compose": Member(jt.compose(jt.laplacian(AFFINITY), jt.hashed(KEY, (6, 4, 4), 20)), SQUARE, 20, 6),
 }
 # Not linear in phi; some for parts alone that are not in theta.
 BILINEAR = {"low_rank", "templates", "applied", "along_tree_learned", "soft_by_group", "soft_along_tree", "soft_branching",
-            "soft_by_index", "mixture"}
+            "soft_by_index", "mixture", "reparameterised", "kronecker", "relaxed"}
 
 
 def size(tree):
