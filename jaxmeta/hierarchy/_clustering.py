@@ -44,10 +44,12 @@ def dispersion(contingency: Float[np.ndarray, "C K"]) -> Float[np.ndarray, " C"]
 
 
 def k_means(seed: int, x: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"], clusters: int) -> np.ndarray:
-    """Scikit-learn's KMeans from one start: the cluster of every example."""
+    """Scikit-learn's KMeans from one start, on one thread: the cluster of every example."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
-    return KMeans(clusters, n_init=1, random_state=seed).fit(x, sample_weight=weights).labels_
+    with threadpool_limits(1):  # its threads wait for one another longer than they compute, and add in no fixed order
+        return KMeans(clusters, n_init=1, random_state=seed).fit(x, sample_weight=weights).labels_
 
 
 def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 5, spread: float = 1.0, threshold: float = 0.0,
@@ -67,7 +69,8 @@ def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 
       most: Clusters at a node at most.
       seeds: Clusterings for each number of clusters.
       spread: lambda.
-      threshold: What J must exceed to make groups.
+      threshold: What J must exceed to make groups. Of few, widely spread examples a class J is low however good the groups,
+        0.0 leaves large flat nodes; `-np.inf` goes on to the end.
       clusterer: `(seed, x, weights, clusters) -> labels`; the weights give every class the same total.
       concepts: C, or the names of the classes; default: as many as labels say.
 
