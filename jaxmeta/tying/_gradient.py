@@ -57,14 +57,14 @@ def value_and_grad(loss: Callable[..., Array], tying: Tying, over: Mapper | None
                 return jax.value_and_grad(lambda phi: loss(nodewise(tying, phi)(node), *own))(phi), ()
 
             return over(in_phi, phi, batched, task_bytes)[0]
-        theta = nodewise(tying, phi)
+        theta, held = jax.closure_convert(nodewise(tying, phi), jnp.zeros((), int))  # devices share what is handed over
 
-        def in_theta(_, each):
+        def in_theta(held, each):
             node, own = each
-            value, grad = jax.value_and_grad(loss)(theta(node), *own)
+            value, grad = jax.value_and_grad(loss)(theta(node, *held), *own)
             return value, jax.tree.map(lambda leaf: leaf / nodes, grad)  # here, where it is in the cache
 
-        value, grads = over(in_theta, (), batched, task_bytes)
+        value, grads = over(in_theta, held, batched, task_bytes)
         return value, jax.vjp(tying.expand, phi)[1](grads)[0]
 
     return run
