@@ -2,11 +2,11 @@
 
     python -m benchmarks.reversible                     # K = 256, 1024, 4096
 
-It wins over the binomial schedule, on a condition given below. At K = 256 that takes 2.08 [1.61, 2.10] times as long with 16
-slots and 7.6 times the memory (62 against 8.1 MB), and 2.82 [2.16, 3.31] times with 4 slots and still 2.8 times the memory. At
-K = 1024 it is 1.71 [1.58, 1.95] and 3.01 [2.43, 3.41] times, at 3.9 and 1.5 times the memory (11.0 MB). Segments take as long
-within the intervals, at 8 and 11 times the memory; storing all takes 0.86 times as long at 139 times the memory. Three
-rounds. K = 4096 was timed to no end; with the prototype of this estimator the start came back exactly there, the gradient was
+It wins over the binomial schedule, on a condition given below. At K = 256 that takes 1.87 [1.74, 1.94] times as long with 16
+slots and 7.6 times the memory (62 against 8.1 MB), and 2.55 [2.44, 3.07] times with 4 slots and still 2.8 times the memory. At
+K = 1024 it is 1.92 [1.76, 1.92] and 3.28 [2.83, 3.31] times, at 3.9 and 1.5 times the memory (11.0 MB). Segments take 1.20
+[1.15, 1.24] and 1.21 [1.13, 1.22] times as long at 8 and 11 times the memory; storing all takes 1.01 [1.00, 1.05] and 1.09
+[1.02, 1.09] times as long at 48 and 139 times the memory. Five rounds. K = 4096 was timed to no end; with the prototype of this estimator the start came back exactly there, the gradient was
 off by 6e-5, and the temporaries were 26 MB.
 
 `jm.reversible` is Maclaurin's, with one 32-bit word a number: parameters and momenta are integers. What a step subtracts from
