@@ -6,8 +6,9 @@ It wins over the binomial schedule, on a condition given below. At K = 256 that 
 slots and 7.6 times the memory (62 against 8.1 MB), and 2.55 [2.44, 3.07] times with 4 slots and still 2.8 times the memory. At
 K = 1024 it is 1.92 [1.76, 1.92] and 3.28 [2.83, 3.31] times, at 3.9 and 1.5 times the memory (11.0 MB). Segments take 1.20
 [1.15, 1.24] and 1.21 [1.13, 1.22] times as long at 8 and 11 times the memory; storing all takes 1.01 [1.00, 1.05] and 1.09
-[1.02, 1.09] times as long at 48 and 139 times the memory. Five rounds. K = 4096 was timed to no end; with the prototype of this estimator the start came back exactly there, the gradient was
-off by 6e-5, and the temporaries were 26 MB.
+[1.02, 1.09] times as long at 48 and 139 times the memory. Five rounds. K = 4096 was
+timed to no end; with the prototype of this estimator the start came back exactly there, the gradient was off by 6e-5, and the
+temporaries were 26 MB.
 
 `jm.reversible` is Maclaurin's, with one 32-bit word a number: parameters and momenta are integers. What a step subtracts from
 the parameters is the momentum times the rate, rounded to their grid, so that adding it undoes the step. The decay is where
