@@ -63,7 +63,7 @@ def segments(path: Path) -> Iterator[_windows.Segment]:
             raise ValueError(f"{path}: labels.txt names activity {activity} of user {user}, but there are "
                              f"{len(_ACTIVITIES)} activities and {len(_PEOPLE)} people; replace the archive")
         yield _windows.Segment(np.hstack([signals[sensor][first - 1:last] for sensor in ("acc", "gyro")]),
-                               _ACTIVITIES[activity - 1], _PEOPLE[user - 1])
+                               _ACTIVITIES[activity - 1], _PEOPLE[user - 1], recording=experiment)
 
 
 def _table(path: Path, name: str, content: bytes, columns: int) -> np.ndarray:

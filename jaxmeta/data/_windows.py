@@ -15,12 +15,14 @@ CHANNELS = 6  # accelerometer x, y, z, then gyroscope x, y, z
 
 
 class Segment(NamedTuple):
-    """A stretch of one recording with one label: signal [t, channels], and names of its class, group and domain."""
+    """A stretch of one recording with one label: signal [t, channels], names of its class, group and domain, and the number
+    of the recording where the source tells it."""
 
     signal: np.ndarray
     label: str
     group: str
     domain: str = "all"
+    recording: int = 0
 
 
 def windows(signal: np.ndarray, length: int) -> np.ndarray:

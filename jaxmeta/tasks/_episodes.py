@@ -6,6 +6,7 @@ Axis letters: `n` examples, `G` groups (alphabets, persons), `C` classes, `M` ex
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -130,13 +131,17 @@ def episodes(pool: Pool, ways: int, shots: int, queries: int, variants: Variants
 
     References: Vinyals et al., Matching networks, NeurIPS 2016.
     """
-    draw = drawer(pool.table, ways, shots, queries, variants)
+    return jax.tree_util.Partial(_sampling(shots, variants), pool, drawer(pool.table, ways, shots, queries, variants))
 
+
+# One function for all samplers of a setting, so that jitted functions see that two of them differ in their arrays alone.
+@functools.cache
+def _sampling(shots: int, variants: Variants):
     def sample(pool: Pool, draw, key):
         drawn = draw(key)
         return task_of(pool.inputs[drawn.members], drawn, shots, variants)
 
-    return jax.tree_util.Partial(sample, pool, draw)
+    return sample
 
 
 class Drawn(NamedTuple):
@@ -164,7 +169,11 @@ def drawer(table: Table, ways: int, shots: int, queries: int, variants: Variants
         raise ValueError(f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes with at least {each} "
                          f"examples each, {have}; {cure or 'give more data'}")
     eligible = jnp.asarray(enough & (enough.sum(1, keepdims=True) * variants.count >= ways))
+    return jax.tree_util.Partial(_drawing(ways, each, variants), table, eligible)
 
+
+@functools.cache
+def _drawing(ways: int, each: int, variants: Variants):
     def draw(table, eligible, key):
         key_group, key_class, key_member = jax.random.split(key, 3)
         group = _without_replacement(key_group, eligible.any(1), 1)[0]
@@ -175,7 +184,7 @@ def drawer(table: Table, ways: int, shots: int, queries: int, variants: Variants
         members = jnp.take_along_axis(table.members[group, classes], places, axis=1)
         return Drawn(members, chosen % variants.count, group)
 
-    return jax.tree_util.Partial(draw, table, eligible)
+    return draw
 
 
 def _without_replacement(key, available: Bool[Array, "*rows n"], count: int) -> Int[Array, "*rows count"]:
@@ -186,14 +195,69 @@ def _without_replacement(key, available: Bool[Array, "*rows n"], count: int) -> 
 def task_of(inputs, drawn: Drawn, shots: int, variants: Variants) -> Task:
     """The task of inputs `[W, S + Q, ...]`, as they lie in the pool."""
     inputs = jax.vmap(variants.apply)(inputs, drawn.variants)
+    return Task(_numbered(inputs[:, :shots]), _numbered(inputs[:, shots:]), drawn.group)
+
+
+def _numbered(inputs) -> Examples:
+    """Inputs `[W, n, ...]` in a row, labelled 0 to W - 1."""
     if inputs.dtype == jnp.uint8:
         inputs = inputs.astype(jnp.float32) / 255
+    ways, each = inputs.shape[:2]
+    return Examples(inputs.reshape(ways * each, *inputs.shape[2:]), jnp.repeat(jnp.arange(ways), each))
 
-    def part(x):
-        labels = jnp.repeat(jnp.arange(x.shape[0]), x.shape[1])
-        return Examples(x.reshape(-1, *x.shape[2:]), labels)
 
-    return Task(part(inputs[:, :shots]), part(inputs[:, shots:]), drawn.group)
+def sessions(support: Pool, query: Pool, shots: int, queries: int):
+    """The sampler of tasks of one group in all classes, learnt in one session and judged in another.
+
+    A group is drawn uniformly from those that have enough of every class in both pools. Classes keep their numbers, so that
+    a task asks how this person walks, and not which of the classes is walking.
+
+    Args:
+      support: Examples of one session, recording or day, by group and class.
+      query: Examples of another one, of the same groups and classes.
+      shots: S, support examples a class.
+      queries: Q, query examples a class.
+
+    Returns:
+      `key -> Task` as `episodes` gives, with W = C.
+
+    Raises:
+      ValueError: If the pools differ in groups or classes, or no group has enough of every class.
+
+    >>> monday, tuesday = (pool(np.full((4, 1), day), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])) for day in (1, 2))
+    >>> task = sessions(monday, tuesday, shots=1, queries=1)(jax.random.key(0))
+    >>> task.support.x.ravel().tolist(), task.query.x.ravel().tolist(), task.query.y.tolist()
+    ([1, 1], [2, 2], [0, 1])
+    """
+    counts = []
+    for name, each, pool in (("shots", shots, support), ("queries", queries, query)):
+        _check.whole_number(name, each, least=1)
+        counts.append(np.asarray(pool.table.counts))
+    if counts[0].shape != counts[1].shape:
+        raise ValueError(f"support and query must be of the same groups and classes, got [G, C] of {counts[0].shape} and "
+                         f"{counts[1].shape}; make both pools with the same numbers for persons and classes")
+    eligible = (counts[0] >= shots).all(1) & (counts[1] >= queries).all(1)
+    if not eligible.any():
+        most = [int(each.min(1).max()) for each in counts]
+        raise ValueError(f"tasks of {shots} shots and {queries} queries need a group with as many of every class, got at most "
+                         f"{most[0]} and {most[1]}; take fewer, or give more data")
+    return jax.tree_util.Partial(_between(shots, queries), support, query, jnp.asarray(eligible))
+
+
+@functools.cache
+def _between(shots: int, queries: int):
+    def sample(support: Pool, query: Pool, eligible, key):
+        key_group, key_support, key_query = jax.random.split(key, 3)
+        group = _without_replacement(key_group, eligible, 1)[0]
+
+        def part(key, pool: Pool, each):
+            held = jnp.arange(pool.table.members.shape[2])[None, :] < pool.table.counts[group][:, None]
+            places = _without_replacement(key, held, each)
+            return _numbered(pool.inputs[jnp.take_along_axis(pool.table.members[group], places, axis=1)])
+
+        return Task(part(key_support, support, shots), part(key_query, query, queries), group)
+
+    return sample
 
 
 def inductive(outer):

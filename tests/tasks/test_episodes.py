@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 import jaxmeta as jm
+from jaxmeta.tasks import sessions
 from jaxmeta.tasks._episodes import drawer, index
 
 CLASSES, EACH = 7, 6
@@ -82,6 +83,48 @@ def test_the_data_are_an_argument_of_the_compiled_program():
     sample = jm.episodes(jm.pool(np.zeros((2 * EACH, 64, 64, 1), np.uint8), np.repeat([0, 1], EACH)), 2, 1, 1)
     lowered = jax.jit(lambda sample, key: sample(key)).lower(sample, jax.random.key(0))
     assert len(lowered.as_text()) < 100_000
+
+
+def test_samplers_of_one_setting_share_a_program():
+    traced = []
+    run = jax.jit(lambda sample, key: traced.append(0) or sample(key))
+    for x in (tagged(), tagged() + 1):
+        run(jm.episodes(jm.pool(x, LABELS), ways=3, shots=1, queries=2), jax.random.key(0))
+    assert len(traced) == 1
+    run(jm.episodes(jm.pool(tagged(), LABELS), ways=2, shots=1, queries=2), jax.random.key(0))
+    assert len(traced) == 2
+
+
+def two_sessions():
+    """Three persons, two classes: person 2 has nothing of class 1 in the second session."""
+    labels, persons = np.tile(np.repeat([0, 1], 3), 3), np.repeat([0, 1, 2], 6)
+    x = (100 * persons + 10 * labels + np.tile(np.arange(3), 6)).astype(np.float32)[:, None]
+    later = (persons < 2) | (labels == 0)
+    return jm.pool(x, labels, persons), jm.pool(x[later] + 1000, labels[later], persons[later])
+
+
+def test_sessions_learn_in_one_and_judge_in_the_other():
+    tasks = draw(sessions(*two_sessions(), shots=1, queries=2), 200)
+    np.testing.assert_array_equal(tasks.support.y[0], [0, 1])
+    np.testing.assert_array_equal(tasks.query.y[0], [0, 0, 1, 1])
+    for part, session in ((tasks.support, 0), (tasks.query, 1)):
+        x = np.asarray(part.x[..., 0], int)
+        np.testing.assert_array_equal(x // 1000, session)
+        np.testing.assert_array_equal(x % 1000 // 100, np.broadcast_to(tasks.node[:, None], x.shape))
+        np.testing.assert_array_equal(x % 100 // 10, part.y)  # classes keep their numbers
+        assert set((x % 10).ravel().tolist()) == {0, 1, 2}
+    assert (tasks.query.x[:, ::2] != tasks.query.x[:, 1::2]).all()  # without replacement
+    assert set(np.asarray(tasks.node).tolist()) == {0, 1}  # person 2 lacks a class
+
+
+def test_refused_sessions():
+    first, second = two_sessions()
+    with pytest.raises(ValueError, match="need a group with as many of every class, got at most 3 and 3; take fewer"):
+        sessions(first, second, shots=1, queries=4)
+    with pytest.raises(ValueError, match=r"same groups and classes, got \[G, C\] of \(3, 2\) and \(1, 7\)"):
+        sessions(first, jm.pool(tagged(), LABELS), 1, 1)
+    with pytest.raises(ValueError, match="shots must be at least 1, got 0"):
+        sessions(first, second, 0, 1)
 
 
 def test_a_stream_gives_the_episodes_that_the_device_draws():
