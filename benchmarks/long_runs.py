@@ -27,6 +27,7 @@ SYSTEMS = {
     "reverse over reverse": jm.unrolled(gradient=jax.grad),
     "reverse, each step recomputed": jm.unrolled(jm.each_step, jax.grad),
     "linearised, all stored": jm.unrolled(),
+    "linearised, parameters rebuilt": jm.unrolled(jm.rebuilding()),
     "linearised in segments": jm.unrolled(jm.segments()),
     "mixed, all stored": jm.mixed(),
     "mixed, each step recomputed": jm.mixed(jm.each_step),

@@ -10,7 +10,7 @@ from jaxmeta.estimator._implicit import implicit, t1t2
 from jaxmeta.estimator._linear import cg, direct, identity, neumann, nystrom
 from jaxmeta.estimator._penalised import penalised
 from jaxmeta.estimator._perturbed import perturbed
-from jaxmeta.estimator._remat import each_step, offloading, saving, segments, storing
+from jaxmeta.estimator._remat import each_step, offloading, rebuilding, saving, segments, storing
 from jaxmeta.estimator._reptile import reptile
 from jaxmeta.estimator._reversible import reversible
 from jaxmeta.estimator._sama import sama
@@ -23,6 +23,6 @@ __all__ = [
     "afresh", "auto", "basis", "binomial", "cg", "constant", "direct", "each_step", "evolution", "finite_difference",
     "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "linearising", "mixed",
     "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "perturbed", "pes", "plan", "rademacher",
-    "recomputing", "reptile", "reused", "reversible", "sama", "saving", "scheduled", "segments", "staged", "storing",
-    "t1t2", "truncated", "unrolled",
+    "rebuilding", "recomputing", "reptile", "reused", "reversible", "sama", "saving", "scheduled", "segments", "staged",
+    "storing", "t1t2", "truncated", "unrolled",
 ]

@@ -15,7 +15,7 @@ from jaxmeta.estimator._binomial import binomial
 from jaxmeta.estimator._cost import flops
 from jaxmeta.estimator._estimate import stateless
 from jaxmeta.estimator._gradients import linearising, recomputing
-from jaxmeta.estimator._remat import each_step, saving, segments, storing
+from jaxmeta.estimator._remat import each_step, rebuilding, saving, segments, storing
 from jaxmeta.estimator._unrolled import unrolled
 from jaxmeta.parallel import divisor, over_tasks
 from jaxmeta.process import begin
@@ -131,6 +131,8 @@ def _ways(budget, bilevel: Bilevel, theta, tasks):
     position = jax.eval_shape(first, theta, one)
     (length,), carry = lengths, nbytes((position.phi, position.memory))
     yield "linearised, all stored", storing, linearising
+    if length > 1:
+        yield "linearised, parameters rebuilt", rebuilding(), linearising
     yield "mixed, all stored", storing, recomputing
     if length < 2:
         return

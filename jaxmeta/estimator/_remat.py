@@ -75,6 +75,34 @@ def segments(*counts: int, within: Plan = storing) -> Plan:
     return plan
 
 
+def rebuilding(*counts: int) -> Plan:
+    """As `segments`, but no step is run again: parameters, gradients and moments are rebuilt from the activations, which are
+    stored.
+
+    What is computed again is what has as many elements as a matrix of the carry: the products that make gradients, and the
+    update. Worth it where parameters outweigh activations, for time too, as what was rebuilt is still in the cache when it is
+    read. Differentiated around a map over tasks, not within it as estimators do, it stores all.
+
+    Args:
+      counts: As in `segments`; none given means segments of 8 steps, which `storing` writes out one after the other.
+    """
+    for count in counts:
+        _check.whole_number("a count of segments", count, least=1)
+
+    def plan(step, carry, xs):
+        sizes = {jnp.size(x) for x in jax.tree.leaves(carry) if jnp.ndim(x) > 1}
+
+        def small(primitive, *args, **params):
+            # A call of a function with a rule of its own, relu for example, has a program and no abstract evaluation.
+            results = (params["call_jaxpr"].out_avals if "call_jaxpr" in params else
+                       jax.tree.leaves(primitive.abstract_eval(*args, **params)[0]))
+            return all(x.size not in sizes for x in results)
+
+        return _levels(step, carry, xs, counts or (math.ceil(length(xs) / _SHORT),), storing, small)
+
+    return plan
+
+
 def offloading(step, carry, xs):
     """As `each_step`, with the carries in the host's memory, where the backend has one of its own.
 
@@ -95,7 +123,7 @@ def offloading(step, carry, xs):
     return jax.lax.scan(jax.checkpoint(named, policy=policy, prevent_cse=False), carry, xs)
 
 
-def _levels(step, carry, xs, counts, within):
+def _levels(step, carry, xs, counts, within, policy=None):
     if not counts:
         return within(step, carry, xs)
     steps = length(xs)
@@ -103,14 +131,14 @@ def _levels(step, carry, xs, counts, within):
     whole = steps // size
 
     def part(carry, xs):
-        return _levels(step, carry, xs, counts[1:], within)
+        return _levels(step, carry, xs, counts[1:], within, policy)
 
     parts = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), xs)
-    carry, ys = jax.lax.scan(jax.checkpoint(part, prevent_cse=False), carry, parts)
+    carry, ys = jax.lax.scan(jax.checkpoint(part, policy=policy, prevent_cse=False), carry, parts)
     ys = jax.tree.map(lambda y: y.reshape(whole * size, *y.shape[2:]), ys)
     if whole * size == steps:
         return carry, ys
-    carry, more = jax.checkpoint(part)(carry, jax.tree.map(lambda x: x[whole * size:], xs))
+    carry, more = jax.checkpoint(part, policy=policy)(carry, jax.tree.map(lambda x: x[whole * size:], xs))
     return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, more)
 
 

@@ -17,7 +17,8 @@ def unrolled(remat: Plan = storing, gradient: Gradient = linearising, over: Mapp
 
     Args:
       remat: What of the steps is stored and what is computed again: `storing` all, or `each_step`,
-        `saving("inner_gradient")`, `segments(...)`, `binomial(slots)`, `offloading`, from `jaxmeta.estimator`.
+        `saving("inner_gradient")`, `segments(...)`, `rebuilding(...)`, `binomial(slots)`, `offloading`, from
+        `jaxmeta.estimator`.
       gradient: What the low level differentiates its objective with, and so how that is differentiated in turn:
         `linearising` once and forward (as much storage as reverse over reverse, less work), `recomputing`, `jax.grad`
         (reverse over reverse), `finite_difference(size)`.

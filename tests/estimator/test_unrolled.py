@@ -18,6 +18,7 @@ from jaxmeta.estimator import (
     finite_difference,
     linearising,
     offloading,
+    rebuilding,
     recomputing,
     saving,
     segments,
@@ -34,13 +35,15 @@ PLANS = {
     "segments": segments(),
     "two levels": segments(2, 3, within=each_step),
     "more segments than steps": segments(50),
+    "rebuilding": rebuilding(6),
+    "rebuilding, two levels": rebuilding(2, 3),
     "binomial 1": jm.binomial(1),
     "binomial 3": jm.binomial(3),
 }
 GRADIENTS = {"reverse": jax.grad, "recomputing": recomputing, "linearising": linearising}
 # Every gradient under the plain scan, every plan under mixed mode, and some of the rest.
 WAYS = [("reverse", "each step"), ("reverse", "binomial 3"), ("linearising", "scan"), ("linearising", "segments"),
-        *(("recomputing", name) for name in PLANS)]
+        ("linearising", "rebuilding"), *(("recomputing", name) for name in PLANS)]
 
 
 QUICK = (("linearising", "scan"), ("recomputing", "saving"), ("recomputing", "two levels"), ("recomputing", "binomial 3"))
@@ -253,6 +256,24 @@ def test_memory_is_what_the_plans_say():
     assert wide(256, recomputing, jm.binomial(4)) < 2 * 5 + 20
 
 
+def test_rebuilding_stores_activations_and_few_carries():
+    def criterion(key, phi, batch):
+        return (jax.nn.relu(batch @ phi) ** 2).sum(), {}
+
+    learner = Learner(lambda key, task: jnp.ones((40, 50)), criterion, jm.no_penalty, optax.sgd(0.1, momentum=0.5), 64)
+    bilevel = Bilevel(jm.compose(jm.initialisation(), jm.step_sizes(1.0, steps=64)), learner)
+    task = Task(jnp.ones((1, 40)), jnp.ones((1, 40)))
+    theta = jax.eval_shape(bilevel.init, KEY, task)
+
+    def carries(plan):
+        of = jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task, linearising, plan)[0])
+        return jax.jit(of).lower(theta).compile().memory_analysis().temp_size_in_bytes / (2 * 8 * 40 * 50)
+
+    # Momentum at every step is half a carry; rebuilt, there is a carry every 8 steps, 8 steps' momenta, and rows of 50.
+    assert carries(storing) > 32
+    assert carries(rebuilding()) < 8 + 4 + 64 * 4 * 50 / (2 * 40 * 50) + 6
+
+
 def test_offloading_says_where_it_cannot():
     kinds = {memory.kind for memory in jax.devices()[0].addressable_memories()}
     if {"device", "pinned_host"} <= kinds:
@@ -267,6 +288,7 @@ def test_offloading_says_where_it_cannot():
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: segments(0), "a count of segments must be at least 1, got 0"),
+    (lambda: rebuilding(0), "a count of segments must be at least 1, got 0"),
     (lambda: jm.binomial(0), "slots must be at least 1, got 0"),
     (lambda: finite_difference(0.0), "size of a finite difference must be above 0, got 0.0"),
     (lambda: jm.auto(0), "budget must be above 0, got 0"),
