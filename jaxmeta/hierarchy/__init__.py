@@ -95,6 +95,7 @@ from jaxmeta.hierarchy._performance import (
 )
 from jaxmeta.hierarchy._refinement import Alternation, alternate, first_order, higher_order, node_encoding
 from jaxmeta.hierarchy._scores import NodeScores, node_scores
+from jaxmeta.hierarchy._soft_tree import soft_tree, soft_tree_loss
 from jaxmeta.hierarchy._task2vec import fisher_affinity, fisher_embedding, task2vec_affinity
 from jaxmeta.hierarchy._transfer import Autoencoder, Training, Transfers, dense_autoencoder, transfers
 from jaxmeta.hierarchy._transferability import h_score, leep, log_me, nce, one_vs_rest, shrunk, transferability_affinity
@@ -117,7 +118,8 @@ __all__ = [
     "node_accuracy", "node_encoding", "node_gains", "node_log_probabilities", "node_scores", "normalised_h_loss",
     "one_standard_error", "one_vs_rest", "optimal", "orthogonality", "over_scratch", "path_log_probabilities",
     "path_product", "rank", "rank_binary", "recursive_regularisation", "regret", "ridge", "ridge_head", "robinson_foulds",
-    "sample", "sample_binary", "score", "scored", "scores", "shrunk", "sibling_costs", "single", "standard_error",
+    "sample", "sample_binary", "score", "scored", "scores", "shrunk", "sibling_costs", "single", "soft_tree",
+    "soft_tree_loss", "standard_error",
     "stratified_folds", "symmetrised", "task2vec_affinity", "to_distance", "transfer_affinity",
     "transferability_affinity", "transfers", "triplet_agreement", "triplet_kappa", "triplet_table", "uniform",
     "unit_costs", "unrank", "unrank_binary", "ward", "weighted", "whitened",

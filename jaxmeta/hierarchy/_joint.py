@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -99,49 +100,69 @@ def jointly(hierarchy: Tree | Dag, body: Model, update: optax.GradientTransforma
       weighting: `by_example`, or `by_class`, for which classes weigh the same whatever their examples.
 
     Returns:
-      A `Classifier` with parameters `{"body", "kernel" [I, d, A], "bias" [I, A]}`; heads start at 0.
+      A `Classifier` with parameters `{"body", "kernel" [I, d, A], "bias" [I, A]}`; heads start at 0. Classifiers of equal
+      arguments share their compiled programs.
 
     Raises:
       ValueError: for one class; on fitting, for an empty class, labels out of range, NaN, naming it.
     """
-    arrays = layout(hierarchy)
-    mask = arrays.mask
+    layout(hierarchy)  # refuses one class
     _check.whole_number("steps", steps, least=1)
-
-    def heads(params):
-        return params["kernel"] * mask[:, None], params["bias"]
-
-    def log_probabilities(params, x):
-        z = body.apply(params["body"], x)
-        kernel, bias = heads(params)
-        logits = jnp.einsum("nd,ida->nia", z, kernel) + bias[None]
-        return jax.vmap(log_softmax, in_axes=(1, 0), out_axes=1)(logits, jnp.asarray(mask))
-
-    def loss(params, x, y, weights):
-        values = hierarchical_cross_entropy(hierarchy, log_probabilities(params, x), y, depth_weight)
-        return (weights * values).mean() + penalty(hierarchy, heads(params)[0])
-
-    @functools.partial(jax.jit, static_argnames="size")
-    def trained(key, x, y, size):
-        start, drawing = jax.random.split(key)
-        theta = body.init(start, x[:1])
-        features = jax.eval_shape(body.apply, theta, x[:1]).shape[-1]
-        params = {"body": theta, "kernel": jnp.zeros((len(mask), features, mask.shape[1]), x.dtype),
-                  "bias": jnp.zeros(mask.shape, x.dtype)}
-        everything = jnp.ones((hierarchy.size, 1), x.dtype)
-        weights = weighting(jnp.bincount(y, length=hierarchy.size).astype(x.dtype), everything)[y]
-        weights = weights / weights.mean()
-
-        def step(carry, key):
-            params, state = carry
-            picked = (x, y, weights) if size is None else [
-                each[jax.random.randint(key, (size,), 0, len(y))] for each in (x, y, weights)]
-            change, state = update.update(jax.grad(loss)(params, *picked), state, params)
-            return (optax.apply_updates(params, change), state), None
-
-        return jax.lax.scan(step, (params, update.init(params)), jax.random.split(drawing, steps))[0][0]
+    settings = _Settings(hierarchy, body, update, steps, batch, depth_weight, penalty, weighting)
 
     def fit(key, x, y):
-        return trained(key, *checked_examples(x, y, hierarchy), batch)
+        return _trained(settings, key, *checked_examples(x, y, hierarchy))
 
-    return Classifier(fit, jax.jit(log_probabilities))
+    return Classifier(fit, functools.partial(_log_probabilities, settings))
+
+
+class _Settings(NamedTuple):
+    """What `jointly` was given; equal settings share programs."""
+
+    hierarchy: Tree | Dag
+    body: Model
+    update: optax.GradientTransformation
+    steps: int
+    batch: int | None
+    depth_weight: Callable | None
+    penalty: Callable
+    weighting: Callable
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probabilities(settings: _Settings, params, x):
+    mask = layout(settings.hierarchy).mask
+    z = settings.body.apply(params["body"], x)
+    logits = jnp.einsum("nd,ida->nia", z, _kernels(params, mask)) + params["bias"][None]
+    return jax.vmap(log_softmax, in_axes=(1, 0), out_axes=1)(logits, jnp.asarray(mask))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _trained(settings: _Settings, key, x, y):
+    hierarchy, body, update, steps, batch, depth_weight, penalty, weighting = settings
+    mask = layout(hierarchy).mask
+    start, drawing = jax.random.split(key)
+    theta = body.init(start, x[:1])
+    features = jax.eval_shape(body.apply, theta, x[:1]).shape[-1]
+    params = {"body": theta, "kernel": jnp.zeros((len(mask), features, mask.shape[1]), x.dtype),
+              "bias": jnp.zeros(mask.shape, x.dtype)}
+    everything = jnp.ones((hierarchy.size, 1), x.dtype)
+    weights = weighting(jnp.bincount(y, length=hierarchy.size).astype(x.dtype), everything)[y]
+    weights = weights / weights.mean()
+
+    def loss(params, x, y, weights):
+        values = hierarchical_cross_entropy(hierarchy, _log_probabilities(settings, params, x), y, depth_weight)
+        return (weights * values).mean() + penalty(hierarchy, _kernels(params, mask))
+
+    def step(carry, key):
+        params, state = carry
+        picked = (x, y, weights) if batch is None else [
+            each[jax.random.randint(key, (batch,), 0, len(y))] for each in (x, y, weights)]
+        change, state = update.update(jax.grad(loss)(params, *picked), state, params)
+        return (optax.apply_updates(params, change), state), None
+
+    return jax.lax.scan(step, (params, update.init(params)), jax.random.split(drawing, steps))[0][0]
+
+
+def _kernels(params, mask):
+    return params["kernel"] * mask[:, None]

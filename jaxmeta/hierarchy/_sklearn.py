@@ -8,13 +8,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from jaxmeta.base import Examples
 from jaxmeta.hierarchy._classifier import by_example, fit_nodes, layout, node_log_probabilities
 from jaxmeta.hierarchy._decoding import path_product
 from jaxmeta.hierarchy._derivation import embedding_tree
-from jaxmeta.hierarchy._embedding import class_means
 from jaxmeta.hierarchy._heads import ridge_head
 from jaxmeta.hierarchy._tree import Tree
 
@@ -59,21 +57,27 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         self.weighting = weighting
         self.random_state = random_state
 
-    def fit(self, X, y):
-        """Derives the tree where none is given, and trains every node."""
+    def fit(self, X, y, sample_weight=None):
+        """Derives the tree where none is given, and trains every node; a weight of 2 is an example that occurs twice. A tree
+        derived by a function of the user's does not see weights."""
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         check_classification_targets(y)
         self.classes_, y = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"HierarchicalClassifier needs at least two classes, got one class, {self.classes_[0]!r}; "
                              "give examples of another")
-        self.tree_ = self._derived(X, y)
+        weightless = np.flatnonzero(np.bincount(y, weights) == 0)
+        if weightless.size:
+            raise ValueError("every class must have an example of weight above 0, got none of "
+                             f"{self.classes_.tolist()[weightless[0]]!r}; leave the class out, or weigh an example")
+        self.tree_ = self._derived(X, y, weights)
         leaves = self._leaves()
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         x, examples = _padded(X)
         with jax.enable_x64(True):
             params = fit_nodes(jax.random.key(seed), jnp.asarray(x), jnp.asarray(np.pad(leaves[y], (0, len(x) - examples))),
-                               jnp.asarray(np.arange(len(x)) < examples, x.dtype), layout(self.tree_), head=self._head(),
+                               jnp.asarray(np.pad(weights, (0, len(x) - examples))), layout(self.tree_), head=self._head(),
                                weighting=self.weighting or by_example)
         self.params_ = jax.tree.map(np.asarray, params)
         return self
@@ -105,10 +109,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         with jax.enable_x64(True):
             return node_log_probabilities(self.params_, jnp.asarray(x), layout(self.tree_).mask, head=self._head()), examples
 
-    def _derived(self, x, y) -> Tree:
+    def _derived(self, x, y, weights) -> Tree:
         names = self.classes_.tolist()
         if self.tree is None:
-            return embedding_tree(class_means(Examples(x, y)), concepts=names)
+            shares = (y[None] == np.arange(len(names))[:, None]) * weights[None]
+            return embedding_tree(shares @ x / shares.sum(1, keepdims=True), concepts=names)
         if callable(self.tree):
             return self.tree(x, y).over(range(len(names))).renamed(names)
         return (self.tree if isinstance(self.tree, Tree) else Tree.from_nested(self.tree)).over(names)

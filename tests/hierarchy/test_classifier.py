@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from jaxmeta.hierarchy import Tree, _confusion, _joint, _refinement
+from jaxmeta.hierarchy import Tree, _confusion, _joint, _refinement, _soft_tree
 from jaxmeta.hierarchy import _classifier as nodes
 from jaxmeta.hierarchy import _decoding as decoding
 from jaxmeta.hierarchy import _heads as heads
@@ -196,6 +196,33 @@ def test_joint_training_learns_an_encoder_and_heeds_penalties():
     assert _joint.orthogonality(TREE, tied["kernel"]) < 0.3 * _joint.orthogonality(TREE, plain["kernel"])
 
 
+def test_equal_joint_classifiers_share_programs():
+    update = optax.sgd(0.1)
+    for seed in range(2):
+        made = _joint.jointly(Tree.star(6), mlp((3,), None), update, 2)
+        made.log_probabilities(made.fit(jax.random.key(seed), X, Y), X)
+        compiled = compiled if seed else (_joint._trained._cache_size(), _joint._log_probabilities._cache_size())
+    assert (_joint._trained._cache_size(), _joint._log_probabilities._cache_size()) == compiled
+
+
+def test_soft_tree_by_hand():
+    logits = np.random.default_rng(0).normal(size=(5, 6))
+    values = _soft_tree.soft_tree(TREE, jnp.asarray(logits))
+
+    def softmax(row):
+        return np.exp(row) / np.exp(row).sum()
+
+    for example, (row, value) in enumerate(zip(logits, decoding.path_product(TREE, values))):
+        top = softmax([row[:2].mean(), row[2:].mean()])
+        right = softmax([row[2], row[3:].mean()])
+        leaves = [*top[0] * softmax(row[:2]), top[1] * right[0], *top[1] * right[1] * softmax(row[3:])]
+        np.testing.assert_allclose(np.exp(value), leaves, rtol=1e-6)
+        loss = _soft_tree.soft_tree_loss(TREE, jnp.asarray(row[None]), jnp.array([4]), 0.5)
+        np.testing.assert_allclose(loss, [-np.log(softmax(row)[4]) - 0.5 * np.log(leaves[4])], rtol=1e-6)
+    slope = jax.grad(lambda z: _soft_tree.soft_tree_loss(TREE, z, jnp.arange(5)).sum())(jnp.asarray(logits))
+    assert jnp.isfinite(slope).all() and jnp.abs(slope).min() > 0
+
+
 def test_encoders_of_nodes():
     affinity = np.random.default_rng(0).uniform(size=(6, 6))
     chosen = _refinement.first_order(TREE, affinity)
@@ -298,3 +325,14 @@ def test_estimator_refuses_a_tree_over_other_classes(tree, message):
         HierarchicalClassifier(tree=tree).fit(x, y)
     with pytest.raises(ValueError, match="one class, np.int64|one class, 0"):
         HierarchicalClassifier().fit(x, np.zeros(len(x), int))
+
+
+def test_estimator_heeds_weights():
+    x, y = examples()
+    weights = np.random.default_rng(0).integers(0, 4, len(y))
+    weighted = HierarchicalClassifier().fit(x, y, weights)
+    repeated = HierarchicalClassifier().fit(np.repeat(x, weights, 0), np.repeat(y, weights))
+    assert weighted.tree_ == repeated.tree_
+    np.testing.assert_allclose(weighted.predict_proba(x), repeated.predict_proba(x), rtol=1e-6)
+    with pytest.raises(ValueError, match="none of 3"):
+        HierarchicalClassifier().fit(x, y, (y != 3).astype(float))
