@@ -131,7 +131,7 @@ def _ways(budget, bilevel: Bilevel, theta, tasks):
     position = jax.eval_shape(first, theta, one)
     (length,), carry = lengths, nbytes((position.phi, position.memory))
     yield "linearised, all stored", storing, linearising
-    if length > 1:
+    if length > 1 and any(x.ndim > 1 for x in jax.tree.leaves(position.phi)):
         yield "linearised, parameters rebuilt", rebuilding(), linearising
     yield "mixed, all stored", storing, recomputing
     if length < 2:
