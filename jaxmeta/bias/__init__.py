@@ -11,6 +11,7 @@ from jaxmeta.bias._momentum import momentum
 from jaxmeta.bias._penalty import proximal
 from jaxmeta.bias._prototype_start import prototype_head
 from jaxmeta.bias._representation import representation
+from jaxmeta.bias._routed import routed
 from jaxmeta.bias._shared import shared
 from jaxmeta.bias._start import initialisation
 from jaxmeta.bias._tied import tied
@@ -19,5 +20,5 @@ from jaxmeta.bias._update import diagonal, element, kronecker, leaf, preconditio
 __all__ = [
     "Link", "adaptive_rates", "attenuated", "comparison", "compose", "context", "diagonal", "element", "fixed", "free",
     "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "leaf", "momentum", "positive",
-    "preconditioner", "prototype_head", "proximal", "representation", "scalar", "shared", "step_sizes", "tied",
+    "preconditioner", "prototype_head", "proximal", "representation", "routed", "scalar", "shared", "step_sizes", "tied",
 ]

@@ -53,21 +53,21 @@ def assignment_entropy(structure: PyTree, temperature=1.0) -> Array:
     return total(jnp.sum(entr(assignment(logits, temperature))) for logits in jax.tree.leaves(structure))
 
 
-def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 1.0) -> Tying:
+def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 0.1) -> Tying:
     r"""Nodes of a group share, and which group a node is of is learned: `by_group` relaxed.
 
     $$ \theta_c = \sum_g softmax(s_c / t)_g\, \phi_g $$
 
-    Every group begins at theta, so that every node does. That is symmetric in the groups, and where logits were equal too all
-    groups would have one gradient for ever: logits begin as Gaussian noise. Two things keep assignments from settling between
-    groups: `jaxmeta.estimator.perturbed`, which makes them Gumbel-softmax, and a temperature that falls, by
+    Every group begins at theta, so that every node does. That is symmetric in the groups, and where logits were equal too
+    all groups would have one gradient for ever: logits begin as Gaussian noise. Two things keep assignments from settling
+    between groups: `jaxmeta.estimator.perturbed`, which makes them Gumbel-softmax, and a temperature that falls, by
     `jaxmeta.estimator.scheduled`.
 
     Args:
       nodes: N.
       groups: G; groups that no node is nearest to vanish when hardened.
-      temperature: t, above 0, not learned: small ones decide. It may be traced, so that the tying of a schedule's temperature is
-        made inside the step.
+      temperature: t, above 0, not learned: small ones decide. It may be traced, so that the tying of a schedule's
+        temperature is made inside the step.
       spread: Standard deviation of $s / t$ at first, above 0.
 
     Returns:
@@ -75,7 +75,8 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 1.0)
 
     Example:
       >>> import jax.numpy as jnp, jaxmeta.tying as jt
-      >>> phi = {"structure": jnp.array([[0.0, 9.0], [9.0, 0.0], [0.0, 9.0]], "float32"), "bank": jnp.array([1.0, 2.0], "float32")}
+      >>> logits, bank = jnp.array([[0, 9], [9, 0], [0, 9]], "float32"), jnp.array([1, 2], "float32")
+      >>> phi = {"structure": logits, "bank": bank}
       >>> jt.soft_by_group(3, 2, temperature=0.1).expand(phi).tolist()
       [2.0, 1.0, 2.0]
 
@@ -116,11 +117,12 @@ def harden_by_group(tying: Tying, phi: PyTree) -> Hardened:
 
 
 def soft_by_index(groups: int, temperature=1.0, spread: float = 0.1) -> Tying:
-    r"""Entries of an array that are one, and which ones is learned: `by_index` relaxed, $\theta_i = \sum_g softmax(s_i / t)_g
-    \phi_g$.
+    r"""Entries of an array that are one, and which ones is learned: `by_index` relaxed.
 
-    The groups begin at quantiles of a normal of the example's mean and deviation, which tells them apart, and an entry's logits
-    at $-t (\theta_i - \phi_g)^2 / 2 \sigma^2$ and noise: it leans to the groups that are near it.
+    $$ \theta_i = \sum_g softmax(s_i / t)_g\, \phi_g $$
+
+    The groups begin at quantiles of a normal of the example's mean and deviation, which tells them apart, and an entry's
+    logits at $-t (\theta_i - \phi_g)^2 / 2 \sigma^2$ and noise: it leans to the groups that are near it.
 
     Args:
       groups: G.
@@ -128,8 +130,8 @@ def soft_by_index(groups: int, temperature=1.0, spread: float = 0.1) -> Tying:
       spread: Standard deviation of the noise in $s / t$, above 0.
 
     Returns:
-      A `Tying` of single arrays, or of trees of them, each with groups of its own; its phi is `{"structure": s [..., G], "bank":
-      [G]}`. `harden_by_index` decides that of one array.
+      A `Tying` of single arrays, or of trees of them, each with groups of its own; its phi is
+      `{"structure": s [..., G], "bank": [G]}`. `harden_by_index` decides that of one array.
     """
     _check.whole_number("the number of groups", groups, least=1)
     _check.number("spread", spread, above=0)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
-from jaxmeta.tying._nodes import along_tree, branched, depth_prior, leaf_depths
+from jaxmeta.tying._nodes import along_tree, branched, checked_scales, depth_prior, leaf_depths
 from jaxmeta.tying._operator import checked_nodes, product
 from jaxmeta.tying._soft_groups import Hardened, assignment, group_means
 from jaxmeta.tying._tying import Tying, leaves_dtype
@@ -37,35 +37,35 @@ def soft_ancestors(structure: Sequence[Array], temperature=1.0) -> list[Float[Ar
     return [jnp.ones((nodes, 1), dtype), *reversed(levels)]
 
 
-def soft_along_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1.0, spread: float = 1.0) -> Tying:
+def soft_along_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1.0, spread: float = 0.1) -> Tying:
     r"""Partial pooling along a tree that is itself learned: `along_tree` relaxed.
 
-    $$ \theta_c = \delta_{root} + \sum_{l=1}^{L} \sum_{j} (A_l)_{cj}\, \delta_{lj} + \delta_c, \qquad
-       p = \sum_{n \ne root} \frac{|\delta_n|^2}{2 s_{depth(n)}^2} $$
+    $$ \theta_c = \delta_{root} + \sum_{l=1}^{L} s_l \sum_{j} (A_l)_{cj}\, \delta_{lj} + s_{L+1} \delta_c, \qquad
+       p = \sum_{n \ne root} |\delta_n|^2 / 2 $$
 
-    with A of `soft_ancestors`: every concept has a softmax over the nodes of the deepest level, every node one over those of the
-    level above. Differences begin at 0 and the root at theta, so that every concept begins at theta; logits begin as Gaussian
-    noise, without which all nodes of a level would have one gradient for ever.
+    with A of `soft_ancestors`: every concept has a softmax over the nodes of the deepest level, every node one over those of
+    the level above. Differences begin at 0 and the root at theta, so that every concept begins at theta; logits begin as Gaussian
+    noise, without which all nodes of a level would have one gradient for ever. It is the prior of `along_tree`; differences are
+    in units of its scales, for optimisers as Adam move all entries alike: in units of theta the concepts' own differences would
+    learn all there is to learn before their price told.
 
     Args:
       nodes: N, the concepts.
       widths: `(n_1, ..., n_L)`, the most nodes of every level, from the root down; those that nobody goes to vanish when
         hardened.
-      scales: s, above 0, one for all depths or one for each of 1 to L + 1, the last that of the concepts' own differences:
-        without a preference these learn all there is and the tree nothing.
+      scales: s, above 0 and finite, one for all depths or one for each of 1 to L + 1, the last that of the concepts' own.
       temperature, spread: As in `soft_by_group`.
 
     Returns:
-      A `Tying` whose phi is `{"structure": logits as in soft_ancestors, "delta": [M, ...]}`; rows are the concepts, the root, and
-      the levels from the root down. `harden_along_tree` decides.
+      A `Tying` whose phi is `{"structure": logits as in soft_ancestors, "delta": [M, ...]}`; rows are the concepts, the root,
+      and the levels from the root down. `harden_along_tree` decides.
 
     Papers: ours, of sums along a path as in Gopal and Yang, KDD 2013, and soft routes as in Yao et al., Hierarchically
     structured meta-learning, ICML 2019.
     """
     start_structure = _logits(nodes, widths, temperature, spread)
-    depths = np.repeat(np.arange(len(widths) + 2), [1, *widths, nodes])
-    depths = np.concatenate([depths[-nodes:], depths[:-nodes]])
-    root = np.arange(len(depths)) == nodes
+    units = _units(nodes, widths, scales)
+    root = np.arange(len(units)) == nodes
 
     def init(key, theta):
         def rows(leaf):
@@ -74,7 +74,7 @@ def soft_along_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1
 
     def paths(phi):
         *above, own = soft_ancestors(phi["structure"], temperature)
-        return jnp.concatenate([own, *above], axis=1)
+        return jnp.concatenate([own, *above], axis=1) * jnp.asarray(units, own.dtype)[None]
 
     def summed(paths, delta):
         return jax.tree.map(lambda leaf: product(paths, leaf), delta)
@@ -83,13 +83,15 @@ def soft_along_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1
         all_paths = paths(phi)
         return lambda node: summed(all_paths[node], phi["delta"])
 
-    prior = depth_prior(depths, scales)
+    prior = depth_prior((~root).astype(int), 1.0)
     return Tying(init, lambda phi: summed(paths(phi), phi["delta"]), lambda phi: prior(phi["delta"]), at)
 
 
 def soft_branching(nodes: int, widths: Sequence[int], depth: Callable[[str], int], temperature=1.0,
-                   spread: float = 1.0) -> Tying:
-    r"""Branched networks whose branches are learned: `branching` relaxed, $\theta^{(l)}_c = \sum_j (A_{d(l)})_{cj} \phi^{(l)}_j$.
+                   spread: float = 0.1) -> Tying:
+    r"""Branched networks whose branches are learned: `branching` relaxed.
+
+    $$ \theta^{(l)}_c = \sum_j (A_{d(l)})_{cj}\, \phi^{(l)}_j $$
 
     Branches of a layer keep together below it, since a branch is routed to one of the layer before.
 
@@ -100,7 +102,8 @@ def soft_branching(nodes: int, widths: Sequence[int], depth: Callable[[str], int
       temperature, spread: As in `soft_by_group`; every branch begins at theta.
 
     Returns:
-      A `Tying` whose phi is `{"structure": logits as in soft_ancestors, "bank": leaves [n_d, ...]}`; `harden_branching` decides.
+      A `Tying` whose phi is `{"structure": logits as in soft_ancestors, "bank": leaves [n_d, ...]}`; `harden_branching`
+      decides.
 
     Papers: Guo, Lee and Ulbricht, Learning to branch for multi-task learning, ICML 2020 (there by straight-through Gumbel
     samples).
@@ -153,24 +156,26 @@ def decided_tree(structure: Sequence[Array]):
     return Tree.from_nested(nested(np.arange(len(ancestors[0])), 0))
 
 
-def harden_along_tree(phi: PyTree, scales=1.0) -> Hardened:
+def harden_along_tree(phi: PyTree, scales=1.0, tree_scales=1.0) -> Hardened:
     """The tree of `soft_along_tree`, decided, and the differences at its nodes.
 
     Args:
       phi: Of the soft tree; concrete, not traced.
-      scales: Of the hard one.
+      scales: As given to it.
+      tree_scales: Of the decided tree, whose depths are others where nodes were unused.
 
     Returns:
-      A `Hardened` whose tying is `along_tree(tree, scales, nodes=range(N))`. Nodes that fall together, as one and its only child,
-      have the sum of their differences.
+      A `Hardened` whose tying is `along_tree(tree, tree_scales, nodes=range(N))`; differences are in units of theta. Nodes that
+      fall together, as one and its only child, have the sum of their differences.
     """
     ancestors = _decided(phi["structure"])
     counts = [1, *(logits.shape[1] for logits in phi["structure"]), len(ancestors[0])]
     *above, own = [np.arange(count)[:, None] == at[None] for count, at in zip(counts, ancestors)]  # members: [n, N]
     tree, members = decided_tree(phi["structure"]), np.concatenate([own, *above])
     same = (tree.members[:, None] == members[None]).all(-1)
-    delta = jax.tree.map(lambda leaf: jnp.tensordot(jnp.asarray(same, leaf.dtype), leaf, 1), phi["delta"])
-    return Hardened(tree, along_tree(tree, scales, range(tree.size)), delta)
+    sums = same * _units(tree.size, counts[1:-1], scales)
+    delta = jax.tree.map(lambda leaf: product(sums, leaf), phi["delta"])
+    return Hardened(tree, along_tree(tree, tree_scales, range(tree.size)), delta)
 
 
 def harden_branching(tying: Tying, phi: PyTree, depth: Callable[[str], int]) -> Hardened:
@@ -197,6 +202,15 @@ def _decided(structure) -> list[np.ndarray]:
     for logits in reversed(structure):
         ancestors.append(np.argmax(np.asarray(logits), axis=-1)[ancestors[-1]])
     return [np.zeros(len(structure[-1]), int), *reversed(ancestors)]
+
+
+def _units(nodes, widths, scales) -> Float[np.ndarray, " M"]:
+    """What a difference of 1 is in theta: the scale of its depth, 1 at the root."""
+    scales = checked_scales(len(widths) + 1, scales)
+    if not np.isfinite(scales).all():
+        raise ValueError("scales of a soft tree must be finite, as they are the units of its differences, got "
+                         f"{scales.tolist()}; give a strength of 0 to prefer nothing")
+    return np.concatenate([np.full(nodes, scales[-1]), [1.0], np.repeat(scales[:-1], widths)])
 
 
 def _logits(nodes, widths, temperature, spread) -> Callable:
