@@ -6,6 +6,7 @@ The papers' own formulas of cohesion and dispersion are not public; these are ou
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -46,10 +47,16 @@ def dispersion(contingency: Float[np.ndarray, "C K"]) -> Float[np.ndarray, " C"]
 def k_means(seed: int, x: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"], clusters: int) -> np.ndarray:
     """Scikit-learn's KMeans from one start, on one thread: the cluster of every example."""
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):  # its threads wait for one another longer than they compute, and add in no fixed order
+    with _threads().limit(limits=1):  # its threads wait for one another longer than they compute, and add in no fixed order
         return KMeans(clusters, n_init=1, random_state=seed).fit(x, sample_weight=weights).labels_
+
+
+@functools.cache  # to look for the libraries that have threads takes longer than to cluster few examples
+def _threads():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 5, spread: float = 1.0, threshold: float = 0.0,
