@@ -141,12 +141,12 @@ def tree_maml(learner: Learner, tree, scales=1.0, strength: float = 1.0, over=No
                      penalised(unrolled(over=over), tying.penalty, strength))
 
 
-def msr(learner: Learner, tying: Tying, over=None, outer=query_loss) -> Algorithm:
+def msr(learner: Learner, tying: Tying, rate: float = 1.0, over=None, outer=query_loss) -> Algorithm:
     """MSR: symmetries by reparameterisation, vec W = U v; U is learned across tasks, v within each from a learned start with a
-    learned rate for each leaf (Zhou, Knowles and Finn, ICLR 2021). The tying is `jaxmeta.tying.reparameterised` or `kronecker`,
-    placed by `applied`; others with leaves named structure do as well.
+    learned rate for each leaf, which begins at `rate` times the learner's (Zhou, Knowles and Finn, ICLR 2021). The tying is
+    `jaxmeta.tying.reparameterised` or `kronecker`, placed by `applied`; others with leaves named structure do as well.
     """
-    bias = compose(tied(tying), shared(named("structure")), initialisation(), step_sizes(1.0, each=leaf))
+    bias = compose(tied(tying), shared(named("structure")), initialisation(), step_sizes(rate, each=leaf))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 

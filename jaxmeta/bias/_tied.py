@@ -16,9 +16,9 @@ def tied(tying: Tying) -> Bias:
 
     Nothing is learned across tasks by it. What is, the biases after it say of phi's leaves, and this is all there is to
     learned tying: after `shared(named("structure"))` the high level owns the structure (U of `reparameterised`, logits of the
-    soft ones, scales of `relaxed`; `named("coefficients")` of `templates`, `named("log_scale")` of `along_tree_learned`), judged
-    by the query, and the low level moves the rest, from where `initialisation()` learned that it should begin. Without a claim
-    on it the structure would be learned of the support alone, which always prefers less tying.
+    soft ones, scales of `relaxed`; `named("coefficients")` of `templates`, `named("log_scale")` of `along_tree_learned`),
+    judged by the query, and the low level moves the rest, from where `initialisation()` learned that it should begin. Without
+    a claim on it the structure would be learned of the support alone, which always prefers less tying.
 
     Args:
       tying: What `tying.init` takes as an example is what the learner's start gives, and what `tying.expand` gives is what its

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.evaluation._collapse import hierarchical_collapse, neural_collapse
 from jaxmeta._curvature import gauss_newton
+from jaxmeta.evaluation._collapse import hierarchical_collapse, neural_collapse
 from jaxmeta.evaluation._conditioning import conditioning, spectrum
 from jaxmeta.evaluation._connectivity import barrier, permuted, sequential_axes, weight_matching
+from jaxmeta.evaluation._recovery import group_agreement, subspace_distance
 from jaxmeta.evaluation._relative import equivariance_error, relative_representation, stitching
 from jaxmeta.evaluation._similarity import (
     biased_hsic,
@@ -204,6 +205,22 @@ def test_equivariance_error():
     np.testing.assert_allclose(error(lambda x: ramp * x, x), want, rtol=1e-12)
 
 
+def test_a_planted_tying_is_found_again():
+    """The operator of circular convolutions, mixed and with noise; of random ones nothing is found."""
+    rng = np.random.default_rng(0)
+    labels = ((np.arange(5) - np.arange(5)[:, None]) % 5).reshape(-1)
+    planted = np.eye(5)[labels]
+    mixed = planted @ rng.normal(size=(5, 5))
+    noisy, random = mixed + 0.01 * rng.normal(size=mixed.shape), rng.normal(size=mixed.shape)
+    assert subspace_distance(mixed, planted) < 1e-7 and group_agreement(mixed, labels) == 1
+    assert 0 < subspace_distance(noisy, planted) < 0.2 and group_agreement(noisy, labels) == 1
+    projectors = [each @ np.linalg.pinv(each) for each in (random, planted)]
+    np.testing.assert_allclose(subspace_distance(random, planted), np.linalg.norm(projectors[0] - projectors[1]))
+    np.testing.assert_allclose(subspace_distance(np.append(planted, random[:, :2], 1), planted), 2**0.5)
+    assert abs(group_agreement(random, labels)) < 0.3
+
+
+
 def test_controls_tell_learned_likeness_from_the_architecture_s():
     shared, inputs = RNG.normal(size=(40, 3)), RNG.normal(size=(40, 3))
     views = lambda signal: tuple(signal @ RNG.normal(size=(3, 10)) + 0.1 * RNG.normal(size=(40, 10)) for _ in range(2))
@@ -281,6 +298,8 @@ TREE = {"a": {"kernel": np.ones((2, 3))}, "b": {"kernel": np.ones((3, 2))}}
     [lambda: sequential_axes({"x1": {"kernel": np.ones((2, 3))}, "y1": {"kernel": np.ones((3, 3))}}), "two of one number"],
     [lambda: weight_matching(KEY, TREE, TREE, {"a/kernel": (None, "h")}), "leaf 'b/kernel'"],
     [lambda: weight_matching(KEY, TREE, TREE, {"a/kernel": ("h", "h"), "b/kernel": (None, None)}), r"got lengths \[2, 3\]"],
+    [lambda: subspace_distance(np.ones((5, 2)), np.ones((6, 2))), r"got shapes \(5, 2\) and \(6, 2\)"],
+    [lambda: group_agreement(np.ones((5, 2)), np.ones(4)), "one label a row"],
     [lambda: spectrum(KEY, lambda v: v, jnp.ones(2), 0), "steps must be at least 1, got 0"],
     [lambda: spectrum(KEY, lambda v: v, jnp.ones(2), 2, damping=-1.0), "damping must be at least 0, got -1"],
 ])

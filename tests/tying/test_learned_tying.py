@@ -13,6 +13,7 @@ import jaxmeta.tying as jt
 from jaxmeta._curvature import gauss_newton
 from jaxmeta.base import Bilevel
 from jaxmeta.bias import tied
+from jaxmeta.evaluation import subspace_distance
 from jaxmeta.hierarchy import Tree
 from jaxmeta.objective import evidence
 from jaxmeta.training import outer_adam
@@ -150,12 +151,11 @@ def test_template_coefficients_are_learned():
     sample = linear_tasks(jnp.asarray(planted), lambda key: jax.random.normal(key, (2, 5)), 0.0, 8)
     bias = owned(jt.templates(6, 2), "coefficients")
     theta = learned(bias, nodewise_learner(5, optax.sgd(3.0), 5), sample, 500, 0.03)
-    bases = [np.linalg.qr(each)[0] for each in (planted, theta[1]["coefficients"])]
-    assert np.linalg.norm(bases[0] @ bases[0].T - bases[1] @ bases[1].T) < 0.25  # by chance 1.6
+    assert subspace_distance(theta[1]["coefficients"], planted) < 0.25  # by chance 1.6
 
 
 def test_depth_scales_are_learned():
-    """Differences are large at depth one and small at depth two; every task is a hierarchy, learned to its maximum a posteriori."""
+    """Differences are large at depth one and small at depth two; every task is a hierarchy, learned to its posterior's mode."""
     tree = Tree.from_nested(((0, 1, 2), (3, 4, 5), (6, 7, 8)))
     depths, scales, noise = np.array(tree.depths), np.array([0.0, 1.0, 0.2]), 1.0
 
@@ -184,9 +184,7 @@ def test_msr_finds_circular_convolutions():
     learner = regression(steps=1)[0]._replace(penalty=jm.no_penalty)
     algorithm = jm.algorithms.msr(learner, jt.reparameterised(4, scale=0.1))
     theta = learned(algorithm.bilevel.bias, learner, sample, 600, 0.02)
-    found = np.linalg.qr(theta[1]["structure"]["kernel"].reshape(16, 4))[0]
-    flat = indicators.reshape(16, 4) / 2
-    assert np.linalg.norm(found @ found.T - flat @ flat.T) < 0.3
+    assert subspace_distance(theta[1]["structure"]["kernel"].reshape(16, 4), indicators.reshape(16, 4)) < 0.3  # by chance 2.4
 
 
 # Relaxed equivariance.
@@ -200,7 +198,8 @@ def relaxed_problem(broken, shots, noise=0.1):
 
     def loss(key, theta, batch):
         away = (batch.x @ theta["kernel"] - batch.y) / noise
-        return jnp.mean(jnp.sum(away**2, -1)) / 2 + 4 * np.log(noise * np.sqrt(2 * np.pi)), {"outputs": batch.x @ theta["kernel"]}
+        value = jnp.mean(jnp.sum(away**2, -1)) / 2 + 4 * np.log(noise * np.sqrt(2 * np.pi))
+        return value, {"outputs": batch.x @ theta["kernel"]}
 
     def sample(key):
         keys = jax.random.split(key, 6)
@@ -262,3 +261,15 @@ def test_the_supports_loss_always_prefers_less_tying():
 
     slopes = jax.jit(jax.vmap(jax.grad(on_support), (None, 0)))(jnp.log(0.3), jax.random.split(KEY, 20))
     assert np.all(slopes < 0)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: jt.reparameterised(0), "free entries must be at least 1, got 0"),
+    (lambda: jt.reparameterised(3, scale=0.0), "scale must be above 0"),
+    (lambda: jt.kronecker(-1.0), "noise must be at least 0"),
+    (lambda: jt.relaxed(jt.identity(), residual=0.0), "residual must be above 0"),
+    (lambda: evidence(0), "examples must be at least 1, got 0"),
+])
+def test_refusals_of_learned_tyings(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
