@@ -1,18 +1,22 @@
 """What the affinities cost: those of the paper on HAPT, beside one transfer after another, and 964 concepts in flat memory.
 
-    JAXMETA_DATA=... python -m benchmarks.affinity [--rounds 3] [--every 11] [--whole]
+    JAXMETA_DATA=... python -m benchmarks.affinity [--rounds 3] [--every 5] [--whole] [--only spectra windows]
 
 12 concepts (6 activities, 6 transitions), 12 encoders, 12 x 12 transfers and 12 from scratch at 4 budgets, people held out.
 Two encoders: on windows (768-128-32) and on spectra (72-32-8: mean and log power in 11 bands of each channel). 'vmapped' is
 `jaxmeta.hierarchy`'s program, on two devices sharded; 'loop' calls the program of one transfer, compiled once, from Python,
 transfer after transfer; 'steps' calls a jitted update from Python, step after step, as training loops are written. Ratios are
-of every n-th run (`--every`), all systems in turns; `--whole` takes the loop over all of them once. Wall and processor seconds.
+of every n-th run (`--every`), all systems in turns; `--whole` takes the loop over all of them once. Wall and processor seconds;
+'floor' is what the updates' matrix products would take at the rate of one large product, and nothing else, on both cores.
+`--only` renews parts of the record, each of which says when and under what load it was taken.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import json
 import time
 
 import jax
@@ -21,7 +25,7 @@ import numpy as np
 import optax
 
 import jaxmeta as jm
-from benchmarks._record import environment, median_ratio, write
+from benchmarks._record import RESULTS, environment, median_ratio, write
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy import (
     _class_data,
@@ -98,7 +102,6 @@ def transfers(features, hidden, code, options):
     data, held = (jax.tree.map(jnp.asarray, _class_data.by_class(part)) for part in (train, test))
     starts = _transfer.fresh(models, jax.random.split(jax.random.key(0), 12), data)
     size, mesh = _transfer._chunk(starts, data, held, training), task_mesh()
-    devices = max(1, size // 2)
     record = {"examples": np.asarray(data.counts).tolist(), "held out": np.asarray(held.counts).tolist(), "chunk": size,
               "training": {"steps": training.steps, "transfer_steps": training.transfer_steps, "batch": training.batch}}
 
@@ -126,7 +129,7 @@ def transfers(features, hidden, code, options):
     alone = program(one, single)
     singly = [jax.tree.map(lambda leaf, i=i: leaf[i:i + 1], part) for i in range(len(part.start))]
     all_at_once = program(part, over_tasks(size))
-    sharded = len(part.start) % 2 == 0 and program(part, over_tasks(devices, mesh))
+    sharded = len(part.start) % 2 == 0 and program(part, over_tasks(size, mesh))
     systems = {"vmapped": lambda: all_at_once(both, data, held, part)["loss"],
                "loop": lambda: [jax.block_until_ready(alone(both, data, held, run)) for run in singly],
                "steps": step_by_step(both, data, part, models, training)}
@@ -143,13 +146,27 @@ def transfers(features, hidden, code, options):
     record["ratio"] = {f"{slow} / {fast}": {kind: median_ratio(*([t[i] for t in times[name]] for name in (slow, fast)))
                                             for i, kind in enumerate(("wall", "processor"))}
                        for slow in ("loop", "steps") for fast in systems if fast.startswith("vmapped")}
-    record["chunk used"] = divisor(len(part.start), size)
+    record["chunk used"] = {"one device": divisor(len(part.start), size), "two": divisor(len(part.start) // 2, size)}
+    record["floor"] = floor(starts, int(np.prod(data.x.shape[2:])) * hidden, training, len(part.start))
     if options.whole:
         every = [jax.tree.map(lambda leaf, i=i: leaf[i:i + 1], runs) for i in range(total)]
         record["whole loop, once"] = clocked(lambda: [jax.block_until_ready(alone(both, data, held, run)) for run in every])[1:]
     for name, ratio in record["ratio"].items():
         print(hidden, name, {kind: round(value["ratio"], 2) for kind, value in ratio.items()}, flush=True)
     return record
+
+
+def floor(starts, first, training, runs):
+    """Seconds that the products of the updates need at the rate of a product of two matrices of 2048 rows, the first layer's
+    without a derivative in x, and what an update has of them in units of 1e6 operations."""
+    sizes = [leaf.shape[1] * leaf.shape[2] for leaf in jax.tree.leaves(starts) if leaf.ndim == 3]
+    operations = 2 * training.batch * (6 * sum(sizes) - first)
+    square = jax.random.normal(jax.random.key(0), (2048, 2048))
+    multiply = jax.jit(lambda a: a @ a)
+    clocked(lambda: multiply(square))
+    rate = 2 * 2048**3 / min(clocked(lambda: multiply(square))[1] for _ in range(5))
+    return {"update_mflop": operations / 1e6, "matrix_gflops": rate / 1e9,
+            "wall_s": runs * training.transfer_steps * operations / rate}
 
 
 def others():
@@ -202,17 +219,20 @@ def many(concepts=964, shots=20, features=64):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--every", type=int, default=11)
+    parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--whole", action="store_true")
+    parts = {"964 concepts": lambda options: many(), "others on HAPT": lambda options: others(),
+             "spectra": functools.partial(transfers, spectra, 32, 8),
+             "windows": functools.partial(transfers, lambda x: x, 128, 32)}
+    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)
-    record = {"environment": environment("jax", "jaxlib", "optax", "scikit-learn"), "budgets": BUDGETS}
-    record["964 concepts"] = many()
-    record["others on HAPT"] = others()
-    record["spectra"] = transfers(spectra, 32, 8, options)
-    record["windows"] = transfers(lambda x: x, 128, 32, options)
-    record["load at the end"] = environment()["load"]
-    print(f"wrote {write('affinity', record)}")
+    path = RESULTS / "affinity.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    for name in options.only:
+        about = environment("jax", "jaxlib", "optax", "scikit-learn")
+        record[name] = {"environment": about, **parts[name](options), "load at the end": environment()["load"]}
+        print(f"wrote {write('affinity', record | {'budgets': BUDGETS})}", flush=True)
 
 
 if __name__ == "__main__":
