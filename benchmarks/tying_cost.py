@@ -32,7 +32,7 @@ import jaxmeta as jm  # noqa: E402
 import jaxmeta.tying as jt  # noqa: E402
 from benchmarks import _record  # noqa: E402
 from jaxmeta._pytree import nbytes  # noqa: E402
-from jaxmeta.hierarchy import Tree  # noqa: E402
+from jaxmeta.experiment._tyings import balanced  # noqa: E402
 
 RATE, NAME = 0.01, "tying_cost"
 MODELS = {  # of a convolution, and the shape of an example
@@ -42,15 +42,7 @@ MODELS = {  # of a convolution, and the shape of an example
 }
 
 
-def binary(size: int) -> Tree:
-    """A balanced binary tree."""
-    forms = list(range(size))
-    while len(forms) > 1:
-        forms = [tuple(forms[i:i + 2]) if len(forms[i:i + 2]) > 1 else forms[i] for i in range(0, len(forms), 2)]
-    return Tree.from_nested(forms[0])
-
-
-TYINGS = {"free": jt.free, "shared": jt.shared, "along_tree": lambda nodes: jt.along_tree(binary(nodes), nodes=range(nodes)),
+TYINGS = {"free": jt.free, "shared": jt.shared, "along_tree": lambda nodes: jt.along_tree(balanced(nodes), nodes=range(nodes)),
           "low_rank": lambda nodes: jt.low_rank(nodes, 4), "templates": lambda nodes: jt.templates(nodes, 8),
           "by_group": lambda nodes: jt.by_group(np.arange(nodes) % 8)}
 

@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from jaxmeta._cli import _data, _evaluate, _hierarchy, _train
+from jaxmeta._cli import _data, _evaluate, _hierarchy, _train, _tying
 from jaxmeta._cli._console import Refusal, say
 
 _HELP = """Metalearning in JAX: learn from many small tasks how to learn the next one.
@@ -20,6 +20,8 @@ Start here:
 
     jaxmeta hierarchy derive --data digits --out tree.png
 
+    jaxmeta tying run along_tree --data watch
+
     jaxmeta data list
 
     jaxmeta algorithms
@@ -31,6 +33,7 @@ app.command("train")(_train.train)
 app.command("evaluate")(_evaluate.evaluate)
 app.command("algorithms")(_evaluate.algorithms)
 app.add_typer(_hierarchy.app, name="hierarchy")
+app.add_typer(_tying.app, name="tying")
 app.add_typer(_data.app, name="data")
 
 
@@ -57,7 +60,7 @@ def main() -> None:
     warnings.showwarning = lambda message, *where, **more: say(f"jaxmeta: {message}")
     try:
         # A command that needs another one after it shows its help.
-        arguments = sys.argv[1:] + (["--help"] if sys.argv[1:] in ([], ["data"], ["hierarchy"]) else [])
+        arguments = sys.argv[1:] + (["--help"] if sys.argv[1:] in ([], ["data"], ["hierarchy"], ["tying"]) else [])
         sys.exit(app(arguments, prog_name="jaxmeta", standalone_mode=False) or 0)
     except (_WrongUsage, Refusal) as error:
         # The one sentence is enough; Click would print the usage as well.
