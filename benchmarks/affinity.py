@@ -7,7 +7,7 @@ Two encoders: on windows (768-128-32) and on spectra (72-32-8: mean and log powe
 `jaxmeta.hierarchy`'s program, on two devices sharded; 'loop' calls the program of one transfer, compiled once, from Python,
 transfer after transfer; 'steps' calls a jitted update from Python, step after step, as training loops are written. Ratios are
 of every n-th run (`--every`), all systems in turns; `--whole` takes the loop over all of them once. Wall and processor seconds;
-'floor' is what the updates' matrix products would take at the rate of one large product, and nothing else, on both cores.
+'floor' is what the updates' matrix products would take of a processor at the rate of one large product, and nothing else.
 `--only` renews parts of the record, each of which says when and under what load it was taken.
 """
 
@@ -157,16 +157,16 @@ def transfers(features, hidden, code, options):
 
 
 def floor(starts, first, training, runs):
-    """Seconds that the products of the updates need at the rate of a product of two matrices of 2048 rows, the first layer's
-    without a derivative in x, and what an update has of them in units of 1e6 operations."""
+    """Processor seconds that the products of the updates need at the rate of a product of two matrices of 2048 rows, the first
+    layer's without a derivative in x, and what an update has of them in units of 1e6 operations."""
     sizes = [leaf.shape[1] * leaf.shape[2] for leaf in jax.tree.leaves(starts) if leaf.ndim == 3]
     operations = 2 * training.batch * (6 * sum(sizes) - first)
     square = jax.random.normal(jax.random.key(0), (2048, 2048))
     multiply = jax.jit(lambda a: a @ a)
     clocked(lambda: multiply(square))
-    rate = 2 * 2048**3 / min(clocked(lambda: multiply(square))[1] for _ in range(5))
-    return {"update_mflop": operations / 1e6, "matrix_gflops": rate / 1e9,
-            "wall_s": runs * training.transfer_steps * operations / rate}
+    rate = 2 * 2048**3 / min(clocked(lambda: multiply(square))[2] for _ in range(5))
+    return {"update_mflop": operations / 1e6, "gflop_a_processor_second": rate / 1e9,
+            "processor_s": runs * training.transfer_steps * operations / rate}
 
 
 def others():
