@@ -9,7 +9,7 @@ import optax
 
 import jaxmeta as jm
 import jaxmeta.tying as jt
-from jaxmeta.bias import diagonal, element, leaf, positive, scalar
+from jaxmeta.bias import diagonal, element, leaf, positive, routed, scalar
 from jaxmeta.models import Model
 
 WAYS, WIDTH, FEATURES = 3, 4, 2
@@ -137,6 +137,7 @@ BIASES = {
     "tied": jm.compose(jm.bias.tied(jt.applied({jm.named("kernel"): jt.soft_by_index(3)}, rest=jt.identity())),
                        jm.shared(jm.named("structure")), jm.initialisation()),
     "context": jm.context(2),
+    "routed": routed(jm.initialisation(), smooth_model(2), (2, 2)),
     "representation": jm.compose(
         jm.hyperparameters(lambda **settings: jm.ridge(WAYS, **settings), log_strength=0.5),
         jm.representation(smooth_model(None))),
