@@ -9,5 +9,5 @@ from jaxmeta.report._hierarchy import draw_affinity, draw_tree
 from jaxmeta.report._page import report, write
 from jaxmeta.report._tying import draw_sharing
 
-__all__ = ["Episode", "draw_affinity", "draw_comparison", "draw_episode", "draw_sharing", "draw_steps", "draw_training", "draw_tree",
-           "report", "show_data", "write"]
+__all__ = ["Episode", "draw_affinity", "draw_comparison", "draw_episode", "draw_sharing", "draw_steps", "draw_training",
+           "draw_tree", "report", "show_data", "write"]
