@@ -65,7 +65,8 @@ def show(
         start_jax(True)
         text = None if tree is None else tree_text(tree)
         if tree is not None and text is None:
-            raise ValueError(f"--tree must be Newick's text or a file with it, got {tree!r}; there are no data to derive it from")
+            raise ValueError(f"--tree must be Newick's text or a file with it, got {tree!r}; there are no data to derive it "
+                             "from")
         over = tyings.balanced(nodes or 8) if text is None else hierarchy.Tree.from_newick(text)
         example = tyings.small_example()
         tying = tyings.tying_of(scheme, tyings.Layout(over, example), tyings.read_settings(settings))
@@ -125,10 +126,11 @@ def run(
     with refusing():
         start_jax(True)
         given = tyings.read_settings(settings)
-        tyings.tying_of(scheme, tyings.Layout(tyings.balanced(4), tyings.small_example()), given)  # refused before data are read
+        tyings.tying_of(scheme, tyings.Layout(tyings.balanced(4), tyings.small_example()), given)  # refuse before reading data
         text = None if tree is None else tree_text(tree)
         if tree is not None and text is None:
-            raise ValueError(f"--tree must be Newick's text or a file with it, got {tree!r}; by default it is found from examples")
+            raise ValueError(f"--tree must be Newick's text or a file with it, got {tree!r}; by default it is found from "
+                             "examples")
         there = read(data, classes)
         accuracies: dict[str, list[float]] = {name: [] for name in dict.fromkeys(["shared", "free", scheme])}
         free = {}
@@ -139,7 +141,8 @@ def run(
                 found = runs.train_under(name, drawn, over, seed, steps, hidden, given if name == scheme else None)
                 accuracies[name].append(found.accuracy)
                 free[name] = found.free
-            say(f"jaxmeta: draw {seed + 1} of {seeds}: " + ", ".join(f"{name} {row[-1]:.4f}" for name, row in accuracies.items()))
+            say(f"jaxmeta: draw {seed + 1} of {seeds}: " + ", ".join(
+                f"{name} {row[-1]:.4f}" for name, row in accuracies.items()))
     rows = {}
     for name, row in accuracies.items():
         rows[name] = {"free_parameters": free[name], "accuracy": _interval(row, concepts)} | {
@@ -147,8 +150,8 @@ def run(
             for other in ("shared", "free") if name == scheme and other != scheme}
     if as_json:
         show_json({"scheme": scheme, "equation": tyings.SCHEMES[scheme].equation, "data": data, "nodes": drawn.names,
-                   "settings": given, "shots": shots, "steps": steps, "hidden": hidden, "seeds": seeds, "accuracies": accuracies,
-                   "results": rows})
+                   "settings": given, "shots": shots, "steps": steps, "hidden": hidden, "seeds": seeds,
+                   "accuracies": accuracies, "results": rows})
         return
     table(f"{scheme} on {data}: {len(drawn.names)} nodes, {shots} examples a class, {seeds} draws; accuracy in test ± 95 %",
           ["scheme", "free parameters", "accuracy", "over shared", "over free"],

@@ -94,8 +94,8 @@ def _classes(dataset, x, shots, seed):
         x, y = np.asarray(examples.x, np.float32), np.arange(classes)[:, None] == examples.y
         return Part(np.broadcast_to(x, (classes, *x.shape)), y.astype(int), np.where(y, classes - 1, 1).astype(np.float32))
 
-    return NodeData(list(dataset.class_names), 2, ("head",), part(train.examples(~held)), part(train.examples(held)), part(test),
-                    _by_surest, jh.embedding_tree(jh.class_means(train.examples(~held))))
+    return NodeData(list(dataset.class_names), 2, ("head",), part(train.examples(~held)), part(train.examples(held)),
+                    part(test), _by_surest, jh.embedding_tree(jh.class_means(train.examples(~held))))
 
 
 def _by_example(logits, part):

@@ -127,8 +127,8 @@ def tying_of(name: str, layout: Layout, settings: Mapping[str, str] | None = Non
     made = dict(scheme.settings)
     for key, text in settings.items():
         if key not in made:
-            raise ValueError(f"scheme '{name}' has {'the settings ' + ', '.join(made) if made else 'no settings'}, got {key!r}; "
-                             "leave it out")
+            has = f"the settings {', '.join(made)}" if made else "no settings"
+            raise ValueError(f"scheme '{name}' has {has}, got {key!r}; leave it out")
         try:
             made[key] = type(made[key])(text)
         except ValueError:
