@@ -408,6 +408,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=WORLDS)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the first of these seeds")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES)
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
@@ -420,7 +421,7 @@ def main():
     def done():  # read anew each time, so that two processes can share the sizes
         return json.loads(path.read_text()) if path.exists() else {"data": given.data, "runs": {}}
 
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.seeds):
         for size in given.sizes:
             name = f"{size}/{seed}"
             if name in done()["runs"]:
