@@ -36,8 +36,8 @@ from jaxmeta.experiment._tyings import balanced  # noqa: E402
 
 RATE, NAME = 0.01, "tying_cost"
 MODELS = {  # of a convolution, and the shape of an example
-    "conv4": (lambda conv: jm.models.conv4(5, 64, conv=conv), (28, 28, 1)),
-    "conv4-8": (lambda conv: jm.models.conv4(5, 8, conv=conv), (28, 28, 1)),
+    "conv4": (lambda conv: jm.models.conv4(5, 64, convolution=conv), (28, 28, 1)),
+    "conv4-8": (lambda conv: jm.models.conv4(5, 8, convolution=conv), (28, 28, 1)),
     "mlp": (lambda conv: jm.models.mlp([64], 5), (84,)),
 }
 
@@ -56,9 +56,9 @@ class Cell:
         self.nodes, rng = int(nodes), np.random.default_rng(0)
         self.x = jnp.asarray(rng.normal(size=(self.nodes, int(examples), *shape)), "float32")
         self.y = jnp.asarray(rng.integers(0, 5, (self.nodes, int(examples))))
-        self.one = jax.jit(self.make(jm.models.dot_conv).init)(jax.random.key(0), self.x[0])
+        self.one = jax.jit(self.make(None).init)(jax.random.key(0), self.x[0])
 
-    def loss(self, conv=jm.models.dot_conv):
+    def loss(self, conv=None):
         model = self.make(conv)
         return lambda theta, x, y: jm.cross_entropy(model.apply(theta, x), jm.Examples(x, y))[0]
 
@@ -98,7 +98,7 @@ def unrolled(cell: Cell, tying):
         loss(jt.at_node(tying, phi, node), cell.x[node], cell.y[node]) for node in range(cell.nodes)) / cell.nodes))
 
 
-def loop(cell: Cell, tying, jit, conv=jm.models.dot_conv):
+def loop(cell: Cell, tying, jit, conv=None):
     """Node after node, from Python; jit is `jax.jit`, or leaves functions as they are."""
     each, expand = jit(jax.value_and_grad(cell.loss(conv))), jit(tying.expand)
     data = [(cell.x[node], cell.y[node]) for node in range(cell.nodes)]

@@ -95,12 +95,12 @@ def path_sums(parents: Sequence[int]) -> Operator:
     above = [np.arange(len(parents))]  # every node, its parent, its grandparent, ...; beyond the root -1
     while (above[-1] >= 0).any():
         above.append(np.where(above[-1] < 0, -1, parents[above[-1]]))
-    above = np.stack(above[:-1], 1)
+    above, root = np.stack(above[:-1], 1), np.argmin(parents)
 
     def row(phi, i):
         path = jnp.asarray(above)[i]
-        # One slice at a time: the gather of a whole path, as its product with a mask, costs several times as much on a CPU.
-        return sum(jnp.where(node >= 0, phi[node], 0) for node in path)
+        # A gather and a product: for large leaves a sum of slices took half as long again.
+        return product(path >= 0, phi[jnp.where(path < 0, root, path)])
 
     return linear(apply, (len(parents), len(parents)), row)
 
