@@ -393,6 +393,7 @@ def table():
         row("true over random nodes", lambda one: one[tree]["test"] - one["along the tree, random nodes"]["test"])
         row("true over permuted groups", lambda one: one["two levels"]["test"] - one["two levels, permuted"]["test"])
         row("two levels over one", lambda one: one["two levels"]["test"] - one[tree]["test"])
+        row("own over another node's theta", lambda one: one[tree]["test"] - one[tree]["wrong"])
         row("another node's theta, over shared", lambda one: one[tree]["wrong"] - one["shared"]["test"])
         row("the root's theta, over shared", lambda one: one[tree]["root"] - one["shared"]["test"])
         row("new groups: shared, accuracy", lambda one: one["shared"]["new"], absolute=True)
