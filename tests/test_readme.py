@@ -35,3 +35,10 @@ def test_the_example_of_hierarchies_derives_and_tests_trees():
     accuracies = [float(line.split()[-1]) for line in done.stdout.splitlines() if "." in line]
     assert len(accuracies) == 3 and len(done.stdout.splitlines()) == 30
     assert min(accuracies) > 0.6
+
+
+def test_the_example_of_tying_serves_every_node():
+    code = re.search(r"## Tying.*?```python\n(.*?)```", README.read_text(), re.S).group(1)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["(5,", "20,", "2)", "0.0"], "no differences yet, so that nothing is preferred otherwise"
