@@ -158,7 +158,7 @@ def loops(given):
             if form not in given.without:
                 systems[form], about[form] = (lambda step=step: jax.block_until_ready(step(phi))), {}
         found = {form: run() for form, run in systems.items()}
-        for form, (value, moved) in found.items():
+        for value, moved in found.values():
             np.testing.assert_allclose(value, found["tied"][0], rtol=1e-4)
             for ours, theirs in zip(jax.tree.leaves(found["tied"][1]), jax.tree.leaves(moved)):
                 np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)

@@ -36,6 +36,7 @@ episodes anew; all conditions of a seed see the same test episodes.
 import argparse
 import collections
 import functools
+import itertools
 import json
 import pathlib
 from typing import NamedTuple
@@ -217,7 +218,7 @@ def omniglot() -> World:
     groups[groups < 0] = np.arange(NODES, len(groups))  # the evaluation set's alphabets follow
     alphabet = groups[dataset.class_groups]  # of each character
     place = np.concatenate([[0], np.cumsum([len(family) for family in FAMILIES])])
-    tree = jh.Tree.from_nested(tuple(tuple(range(*ends)) for ends in zip(place[:-1], place[1:])))
+    tree = jh.Tree.from_nested(tuple(tuple(range(*ends)) for ends in itertools.pairwise(place)))
     within = np.zeros(len(alphabet), int)
     for each in range(len(groups)):
         within[alphabet == each] = np.arange((alphabet == each).sum())

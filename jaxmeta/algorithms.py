@@ -68,8 +68,8 @@ def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int =
     """MAML++: a rate for each leaf and step, parameters of normalisation by step, every step judged at first and the last alone
     after `anneal` estimates, first order until `second_order_after` (Antoniou, Edwards and Storkey, ICLR 2019).
 
-    `by_step` says which leaves are shared and have a value for each step: those of normalisation, `lambda path: "norm" in path`;
-    None for none. The outer rate follows a cosine: `jaxmeta.training.outer_adam(rate, steps)`. At test the problem's own
+    `by_step` says which leaves are shared and have a value for each step, `lambda path: "norm" in path` for those of
+    normalisation; None for none. The outer rate follows a cosine: `jaxmeta.training.outer_adam(rate, steps)`. At test the problem's own
     `outer` judges.
     """
     steps = learner.steps
@@ -96,7 +96,7 @@ def l2f(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algo
 
 
 def bootstrapped_maml(learner: Learner, steps: int = 5, over=None, outer=query_loss) -> Algorithm:
-    """Bootstrapped metagradients for an initialisation: towards where `steps` more would lead (Flennerhag et al., ICLR 2022)."""
+    """Bootstrapped metagradients for an initialisation: towards where `steps` more lead (Flennerhag et al., ICLR 2022)."""
     return Algorithm(Bilevel(initialisation(), learner, bootstrapped(steps, outer=outer)), unrolled(over=over))
 
 
@@ -152,8 +152,8 @@ def msr(learner: Learner, tying: Tying, rate: float = 1.0, over=None, outer=quer
 
 def soft_tree_maml(learner: Learner, nodes: int, widths, scales=1.0, strength: float = 1.0, temperature: float = 1.0, over=None,
                    outer=query_loss) -> Algorithm:
-    """Tree-MAML whose tree is learned with it, routes being Gumbel-softmax (ours, on Finn, Abbeel and Levine, ICML 2017, and Yao
-    et al., Hierarchically structured meta-learning, ICML 2019).
+    """Tree-MAML whose tree is learned with it, routes being Gumbel-softmax (ours, on Finn, Abbeel and Levine, ICML 2017, and
+    Yao et al., Hierarchically structured meta-learning, ICML 2019).
 
     `widths` are the most nodes of each level below the root; `jaxmeta.tying.harden_along_tree` gives the tree.
     """
@@ -183,7 +183,7 @@ def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algori
 
 
 def metaoptnet(encoder, ways: int, sweeps: int = 15, over=None, outer=query_loss) -> Algorithm:
-    """MetaOptNet: a representation in which a support vector machine suffices; scale and cost learned (Lee et al., CVPR 2019)."""
+    """MetaOptNet: a representation for a support vector machine, its scale and cost learned (Lee et al., CVPR 2019)."""
 
     def head(**settings):
         return support_vectors(ways, sweeps, **settings)

@@ -66,8 +66,8 @@ def squared_distance(key, learner, phi, target, task):
 def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Callable = query_loss) -> Callable:
     r"""Bootstrapped metagradients: the end of learning is drawn to where more learning would take it.
 
-    $$ d(\phi_K, \mathrm{stop}(\tilde\phi)), \qquad \tilde\phi = \phi_K \text{ after } L - 1 \text{ steps more on the support and
-       one on the query} $$
+    $$ d(\phi_K, \mathrm{stop}(\tilde\phi)), \qquad \tilde\phi = \phi_K \text{ after } L - 1 \text{ steps more on the support
+       and one on the query} $$
 
     The further steps begin with an empty memory of the optimiser, and nothing is differentiated through them.
 

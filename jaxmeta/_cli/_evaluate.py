@@ -57,8 +57,8 @@ def evaluate(
         runs = None if lake is None else sets.one_shot_runs(lake)
         if runs is not None:
             if any(value is not None for value in (data, ways, shots, queries)):
-                raise ValueError("the runs of --lake bring their own data, ways, shots and queries, got one of these beside it; "
-                                 "leave it out")
+                raise ValueError("the runs of --lake bring their own data, ways, shots and queries, got one of these beside "
+                                 "it; leave it out")
             wanted |= {"evaluation_ways": len(runs.targets[0]), "evaluation_shots": 1, "queries": 1}
         configuration = dataclasses.replace(trained, **{name: value for name, value in wanted.items() if value is not None})
         start_jax(compilation_cache)

@@ -58,8 +58,8 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
 
     Args:
       encoder: f, `[n, ...] -> [n, D]`.
-      reader: g, from sequences `[n, S + 1, D + ways + 1]` to `[n, ways]`, such as `jaxmeta.models.transformer(ways)`; each query
-        is read by itself.
+      reader: g, from sequences `[n, S + 1, D + ways + 1]` to `[n, ways]`, such as `jaxmeta.models.transformer(ways)`; each
+        query is read by itself.
       ways: Number of classes in a task.
 
     Returns:

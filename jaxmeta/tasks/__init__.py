@@ -8,5 +8,6 @@ from jaxmeta.tasks._stream import stream
 
 __all__ = [
     "Pool", "Quadratic", "episodes", "inductive", "planted", "planted_examples", "planted_means", "pool",
-    "quadratic_adapted", "quadratic_learner", "quadratic_meta_gradient", "quadratics", "rotations", "sessions", "sinusoids", "stream",
+    "quadratic_adapted", "quadratic_learner", "quadratic_meta_gradient", "quadratics", "rotations", "sessions", "sinusoids",
+    "stream",
 ]

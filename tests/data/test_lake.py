@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import jaxmeta as jm
-from jaxmeta import data, experiment
+from jaxmeta import data
 from jaxmeta.experiment import one_shot_errors, one_shot_trials
 
 WAYS = 4
@@ -96,8 +96,8 @@ def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
                               capture_output=True, text=True, timeout=300)
         return done.returncode, done.stdout, done.stderr
 
-    code, _, stderr = jaxmeta("train", "--algorithm", "protonet", "--data", "glyphs", "--ways", 2, "--model", "mlp", "--width", 8,
-                              "--tasks", 2, "--steps", 2, "--episodes", 4, "--out", tmp_path / "run")
+    code, _, stderr = jaxmeta("train", "--algorithm", "protonet", "--data", "glyphs", "--ways", 2, "--model", "mlp", "--width",
+                              8, "--tasks", 2, "--steps", 2, "--episodes", 4, "--out", tmp_path / "run")
     assert code == 0, stderr
     runs = archive(tmp_path / "all_runs.zip")
     code, stdout, stderr = jaxmeta("evaluate", tmp_path / "run", "--lake", runs, "--json")

@@ -212,7 +212,7 @@ def test_soft_tree_by_hand():
     def softmax(row):
         return np.exp(row) / np.exp(row).sum()
 
-    for example, (row, value) in enumerate(zip(logits, decoding.path_product(TREE, values))):
+    for row, value in zip(logits, decoding.path_product(TREE, values)):
         top = softmax([row[:2].mean(), row[2:].mean()])
         right = softmax([row[2], row[3:].mean()])
         leaves = [*top[0] * softmax(row[:2]), top[1] * right[0], *top[1] * right[1] * softmax(row[3:])]
