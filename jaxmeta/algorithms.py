@@ -69,8 +69,8 @@ def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int =
     after `anneal` estimates, first order until `second_order_after` (Antoniou, Edwards and Storkey, ICLR 2019).
 
     `by_step` says which leaves are shared and have a value for each step, `lambda path: "norm" in path` for those of
-    normalisation; None for none. The outer rate follows a cosine: `jaxmeta.training.outer_adam(rate, steps)`. At test the problem's own
-    `outer` judges.
+    normalisation; None for none. The outer rate follows a cosine: `jaxmeta.training.outer_adam(rate, steps)`. At test the
+    problem's own `outer` judges.
     """
     steps = learner.steps
     bias = compose(*([] if by_step is None else [shared(by_step, steps)]), initialisation(),

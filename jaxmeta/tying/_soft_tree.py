@@ -45,9 +45,9 @@ def soft_along_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1
 
     with A of `soft_ancestors`: every concept has a softmax over the nodes of the deepest level, every node one over those of
     the level above. Differences begin at 0 and the root at theta, so that every concept begins at theta; logits begin as
-    Gaussian noise, without which all nodes of a level would have one gradient for ever. It is the prior of `along_tree`; differences are
-    in units of its scales, for optimisers as Adam move all entries alike: in units of theta the concepts' own differences would
-    learn all there is to learn before their price told.
+    Gaussian noise, without which all nodes of a level would have one gradient for ever. It is the prior of `along_tree`;
+    differences are in units of its scales, for optimisers as Adam move all entries alike: in units of theta the concepts' own
+    differences would learn all there is to learn before their price told.
 
     Args:
       nodes: N, the concepts.
