@@ -113,7 +113,7 @@ def transfers(key, train: Examples, held: Examples, budgets: Sequence[int] = (10
       groups: Default each concept by itself. Several targets in each group, as many in all, give the higher-order
         transfers: encoder and decoder are fine-tuned on all of them jointly, in equal shares.
       memory: Bytes that runs under way may take, by shapes: parameters, their gradients and optimiser, batches. Default
-        16 MiB on a CPU, where what fits the cache is fastest, 4 GiB elsewhere.
+        4 MiB on a CPU, where what fits the cache is fastest, 4 GiB elsewhere.
       mapper: Default `over_tasks` in chunks within memory; one with a mesh shares runs out over devices.
 
     Raises:
@@ -209,7 +209,7 @@ def _chunk(starts, data, held, training, memory=None) -> int:
     each = 2 * (3 * nbytes(one) + 2 * nbytes(jax.eval_shape(training.optimiser.init, one)))
     rows = max(training.batch, held.x.shape[1])
     if memory is None:
-        memory = 2**24 if jax.default_backend() == "cpu" else 2**32
+        memory = 2**22 if jax.default_backend() == "cpu" else 2**32
     return max(1, memory // (each + 4 * rows * nbytes(data.x[0, 0])))
 
 
