@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 Where = Callable[[str], bool]
@@ -55,3 +56,9 @@ def merge(first: PyTree, second: PyTree) -> PyTree:
 def nbytes(tree: PyTree) -> int:
     """Bytes in all leaves; shapes are enough."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def leaves_dtype(tree: PyTree):
+    """What the leaves' dtypes promote to; float of none."""
+    leaves = jax.tree.leaves(tree)
+    return jnp.result_type(*leaves) if leaves else float

@@ -56,18 +56,14 @@ def show(
 
         jaxmeta tying show low_rank --nodes 6 --set rank=2
     """
-    from jaxmeta import hierarchy, report
+    from jaxmeta import report
     from jaxmeta.experiment import _tyings as tyings
 
     with refusing():
         if tree is not None and nodes is not None:
             raise ValueError(f"nodes are those of the tree, got --nodes {nodes} and a --tree; leave one out")
         start_jax(True)
-        text = None if tree is None else tree_text(tree)
-        if tree is not None and text is None:
-            raise ValueError(f"--tree must be Newick's text or a file with it, got {tree!r}; there are no data to derive it "
-                             "from")
-        over = tyings.balanced(nodes or 8) if text is None else hierarchy.Tree.from_newick(text)
+        over = _read_tree(tree, "there are no data to derive it from") or tyings.balanced(nodes or 8)
         example = tyings.small_example()
         tying = tyings.tying_of(scheme, tyings.Layout(over, example), tyings.read_settings(settings))
         found = tyings.sharing(tying, example)
@@ -117,7 +113,6 @@ def run(
 
         jaxmeta tying run low_rank --data digits --set rank=2 --shots 20 --seeds 10
     """
-    from jaxmeta import hierarchy
     from jaxmeta.experiment import _concepts as concepts
     from jaxmeta.experiment import _node_data as sets
     from jaxmeta.experiment import _tying_runs as runs
@@ -127,16 +122,13 @@ def run(
         start_jax(True)
         given = tyings.read_settings(settings)
         tyings.tying_of(scheme, tyings.Layout(tyings.balanced(4), tyings.small_example()), given)  # refuse before reading data
-        text = None if tree is None else tree_text(tree)
-        if tree is not None and text is None:
-            raise ValueError(f"--tree must be Newick's text or a file with it, got {tree!r}; by default it is found from "
-                             "examples")
+        given_tree = _read_tree(tree, "by default it is found from examples")
         there = read(data, classes)
         accuracies: dict[str, list[float]] = {name: [] for name in dict.fromkeys(["shared", "free", scheme])}
         free = {}
         for seed in range(seeds):
             drawn = sets.node_data(there.dataset, there.x, max(3, shots) if there.dataset.by == "class" else shots, seed)
-            over = drawn.tree if text is None else tree_over(hierarchy.Tree.from_newick(text), drawn.names)
+            over = drawn.tree if given_tree is None else tree_over(given_tree, drawn.names)
             for name in accuracies:
                 found = runs.train_under(name, drawn, over, seed, steps, hidden, given if name == scheme else None)
                 accuracies[name].append(found.accuracy)
@@ -157,6 +149,18 @@ def run(
           ["scheme", "free parameters", "accuracy", "over shared", "over free"],
           [[name, str(row["free_parameters"]), _text(row["accuracy"], ""), _text(row.get("over_shared"), "+"),
             _text(row.get("over_free"), "+")] for name, row in rows.items()])
+
+
+def _read_tree(tree: str | None, otherwise: str):
+    """The tree of Newick's text or of a file with it; None where none is given."""
+    if tree is None:
+        return None
+    from jaxmeta.hierarchy import Tree
+
+    text = tree_text(tree)
+    if text is None:
+        raise ValueError(f"--tree must be Newick's text or a file with it, got {tree!r}; {otherwise}")
+    return Tree.from_newick(text)
 
 
 def _interval(values, concepts) -> dict:

@@ -13,6 +13,7 @@ from jaxmeta import _check
 from jaxmeta.base import Bias, Examples
 from jaxmeta.bias._representation import embed
 from jaxmeta.learner import cross_entropy
+from jaxmeta.learner._closed_form import class_sums
 from jaxmeta.models import Model
 from jaxmeta.process import no_penalty
 
@@ -42,7 +43,7 @@ def comparison(encoder: Model, comparator: Model, ways: int) -> Bias:
         return theta | {"comparator": comparator.init(key_comparator, jnp.concatenate([x, x], axis=1))}
 
     def solve(theta, support: Examples):
-        return jax.nn.one_hot(support.y, ways, dtype=support.x.dtype).T @ support.x
+        return class_sums(support, ways)[0]
 
     def logits(theta, phi, x):
         pairs = jnp.concatenate([jnp.tile(phi, (len(x), 1)), jnp.repeat(x, ways, axis=0)], axis=1)

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
+from jaxmeta._pytree import leaves_dtype
 from jaxmeta.base import Bias
 from jaxmeta.models import Model, mlp
 from jaxmeta.process import objective
@@ -74,7 +75,7 @@ def adaptive_rates(hidden: int = 32, steps: int = 1) -> Bias:
     def init(key, task, learner):
         phi = jax.eval_shape(learner.start, key, task)
         count = len(jax.tree.leaves(phi))
-        base = jnp.ones((steps, count), _dtype(phi))
+        base = jnp.ones((steps, count), leaves_dtype(phi))
         return {"net": _begun(net(phi), key, 2 * count, 0.0, phi), "rate": base, "decay": base}
 
     def shape(theta, task, learner):
@@ -98,7 +99,7 @@ def adaptive_rates(hidden: int = 32, steps: int = 1) -> Bias:
 
 def means(tree: PyTree) -> Float[Array, " L"]:
     """The mean of every leaf."""
-    dtype = _dtype(tree)
+    dtype = leaves_dtype(tree)
     return jnp.stack([leaf.mean().astype(dtype) for leaf in jax.tree.leaves(tree)])
 
 
@@ -111,13 +112,9 @@ def _begun(model: Model, key, features, bias, phi):
     """Parameters whose output is `bias` whatever the input, in phi's dtype."""
     params = model.init(key, jnp.zeros((1, features)))
     head = {"kernel": jnp.zeros_like(params["head"]["kernel"]), "bias": jnp.full_like(params["head"]["bias"], bias)}
-    return jax.tree.map(lambda leaf: leaf.astype(_dtype(phi)), params | {"head": head})
+    return jax.tree.map(lambda leaf: leaf.astype(leaves_dtype(phi)), params | {"head": head})
 
 
 def _scaled(tree, factors):
     leaves, structure = jax.tree.flatten(tree)
     return jax.tree.unflatten(structure, [factor.astype(leaf.dtype) * leaf for factor, leaf in zip(factors, leaves)])
-
-
-def _dtype(tree):
-    return jnp.result_type(*jax.tree.leaves(tree))

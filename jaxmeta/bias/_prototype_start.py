@@ -5,7 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.base import Bias, Examples
+from jaxmeta.base import Bias
+from jaxmeta.bias._representation import embed
+from jaxmeta.learner._closed_form import class_sums
 
 
 def prototype_head(encoder, head: str = "head") -> Bias:
@@ -34,10 +36,9 @@ def prototype_head(encoder, head: str = "head") -> Bias:
             if not (isinstance(phi, dict) and set(phi.get(head, ())) == {"kernel", "bias"}):
                 raise ValueError(f"prototype_head needs a learner whose phi has a linear head at {head!r}, got "
                                  f"{jax.tree.structure(phi)}; name the head, a dict of kernel and bias")
-            support: Examples = task.support
-            features = encoder.apply({name: part for name, part in phi.items() if name != head}, support.x, support.reference)
-            members = jax.nn.one_hot(support.y, phi[head]["bias"].size, dtype=features.dtype)
-            means = members.T @ features / jnp.maximum(members.sum(0), 1)[:, None]
+            body = {name: part for name, part in phi.items() if name != head}
+            sums, counts = class_sums(embed(encoder, body, task.support), phi[head]["bias"].size)
+            means = sums / jnp.maximum(counts, 1)[:, None]
             return phi | {head: {"kernel": 2 * means.T, "bias": -(means**2).sum(1)}}
 
         return learner._replace(start=start)

@@ -39,7 +39,7 @@ def one_shot_errors(key, bilevel: Bilevel, theta, runs: OneShotRuns) -> OneShotE
       runs: From `jaxmeta.data.one_shot_runs`, or `one_shot_trials`.
     """
     ways = runs.support.shape[1]
-    losses = np.asarray(_losses(bilevel, ways)(key, theta, runs[:3]))
+    losses = np.asarray(_losses(key, theta, runs[:3], bilevel=bilevel, ways=ways))
     alone = (losses.argmin(2) != runs.targets).mean(1)
     dealt = np.stack([linear_sum_assignment(each)[1] for each in losses])
     assigned = (dealt != runs.targets).mean(1)
@@ -78,15 +78,16 @@ def one_shot_trials(dataset: Dataset, runs: int, ways: int = 20, seed: int = 0) 
     return OneShotRuns(*(np.stack(part) for part in zip(*found)), tuple(f"trial{run:03d}" for run in range(runs)))
 
 
-@functools.cache  # one program for each problem
-def _losses(bilevel, ways):
-    def one(key, theta, run):
+@functools.partial(jax.jit, static_argnames=("bilevel", "ways"))
+def _losses(key, theta, runs, *, bilevel, ways):
+    """`[R, W, W]`, of every query the loss if it were of each class."""
+    def one(run):
         support, query, targets = run
         labels = jnp.arange(ways), targets.astype(int)
         task = Task(*(Examples(_floats(x), y) for x, y in zip((support, query), labels)), jnp.zeros((), int))
         return label_losses(key, bilevel, theta, task, ways)
 
-    return jax.jit(lambda key, theta, runs: jax.lax.map(lambda run: one(key, theta, run), runs))
+    return jax.lax.map(one, runs)
 
 
 def _floats(images):

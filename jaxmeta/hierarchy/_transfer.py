@@ -112,8 +112,8 @@ def transfers(key, train: Examples, held: Examples, budgets: Sequence[int] = (10
       training: Steps, batch and optimiser.
       groups: Default each concept by itself. Several targets in each group, as many in all, give the higher-order
         transfers: encoder and decoder are fine-tuned on all of them jointly, in equal shares.
-      memory: Bytes that runs under way may take, by shapes: parameters, their gradients and optimiser, batches. Default
-        4 MiB on a CPU, where what fits the cache is fastest, 4 GiB elsewhere.
+      memory: Bytes that runs under way may take, by shapes: parameters, their gradients and optimiser, batches. Default 4 MiB
+        on a CPU, where what fits the cache is fastest, 4 GiB elsewhere.
       mapper: Default `over_tasks` in chunks within memory; one with a mesh shares runs out over devices.
 
     Raises:

@@ -27,9 +27,8 @@ def prototypes(ways: int) -> Learner:
     _check.whole_number("ways", ways, least=1)
 
     def solve(support: Examples) -> Float[Array, "ways D"]:
-        x = rows(support.x)
-        members = jax.nn.one_hot(support.y, ways, dtype=x.dtype)
-        return members.T @ x / members.sum(0)[:, None]
+        sums, counts = class_sums(support._replace(x=rows(support.x)), ways)
+        return sums / counts[:, None]
 
     def logits(phi, x):
         # |x|^2 is the same for all classes, so the softmax does not need it.
@@ -99,6 +98,12 @@ def matching(ways: int, scale: float = 10.0) -> Learner:
 def unit(x: Float[Array, "n D"]) -> Float[Array, "n D"]:
     """Rows of length 1, with a derivative at zero."""
     return x / jnp.sqrt((x**2).sum(-1, keepdims=True) + 1e-12)
+
+
+def class_sums(examples: Examples, ways: int) -> tuple[Float[Array, "ways D"], Float[Array, " ways"]]:
+    """Of every class the sum of its rows, and how many there are."""
+    members = jax.nn.one_hot(examples.y, ways, dtype=examples.x.dtype)
+    return members.T @ examples.x, members.sum(0)
 
 
 def _solve(gram, strength, right):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import _check
+from jaxmeta._pytree import leaves_dtype
 from jaxmeta.tying._operator import checked_nodes, product
 from jaxmeta.tying._tying import Tying
 
@@ -82,8 +83,8 @@ def templates(nodes: int, count: int, coefficients: Callable | None = None) -> T
         bank = [jnp.stack([leaf, *(jax.random.permutation(own, leaf.reshape(-1)).reshape(leaf.shape)
                                    for own in jax.random.split(key_leaf, count)[1:])])
                 for leaf, key_leaf in zip(leaves, keys)]
-        kind = jnp.result_type(*leaves) if leaves else float
-        return {"coefficients": jnp.asarray(draw(key, (nodes, count)), kind), "bank": jax.tree.unflatten(structure, bank)}
+        return {"coefficients": jnp.asarray(draw(key, (nodes, count)), leaves_dtype(theta)),
+                "bank": jax.tree.unflatten(structure, bank)}
 
     def combined(coefficients, bank):
         return jax.tree.map(lambda leaf: product(coefficients, leaf), bank)

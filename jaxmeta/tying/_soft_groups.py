@@ -11,9 +11,10 @@ from jax.scipy.special import entr, ndtri
 from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
+from jaxmeta._pytree import leaves_dtype
 from jaxmeta.tying._nodes import by_group
 from jaxmeta.tying._operator import checked_nodes, gather, product
-from jaxmeta.tying._tying import Tying, leaves_dtype, total
+from jaxmeta.tying._tying import Tying, total
 from jaxmeta.tying._within import by_index
 
 

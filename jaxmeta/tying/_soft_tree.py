@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
+from jaxmeta._pytree import leaves_dtype
 from jaxmeta.tying._nodes import along_tree, branched, checked_scales, depth_prior, leaf_depths
 from jaxmeta.tying._operator import checked_nodes, product
 from jaxmeta.tying._soft_groups import Hardened, assignment, group_means
-from jaxmeta.tying._tying import Tying, leaves_dtype
+from jaxmeta.tying._tying import Tying
 
 
 def soft_ancestors(structure: Sequence[Array], temperature=1.0) -> list[Float[Array, "N n"]]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
-from jaxmeta._pytree import Where, merge, named, paths, take
+from jaxmeta._pytree import Where, leaves_dtype, merge, named, paths, take
 
 
 def prefers_nothing(phi: PyTree) -> Array:
@@ -190,9 +190,3 @@ def partial(nodes: int, *names: str) -> Tying:
     """
     from jaxmeta.tying._nodes import free, shared
     return applied({named(*names): free(nodes)}, rest=shared(nodes))
-
-
-def leaves_dtype(tree: PyTree):
-    """What the leaves' dtypes promote to; float of none."""
-    leaves = jax.tree.leaves(tree)
-    return jnp.result_type(*leaves) if leaves else float
