@@ -1,4 +1,4 @@
-"""`omniglot` and its two small background sets: 1,623 handwritten characters of 50 alphabets, 20 people each."""
+"""`omniglot`, its background set and its two small ones: 1,623 handwritten characters of 50 alphabets, 20 people each."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _builder(files: dict[str, Path]) -> type:
 
 def _splits(files: dict[str, Path], class_names: tuple[str, ...], whole: bool) -> tuple[dict[str, np.ndarray], str]:
     count = len(class_names)
-    if not whole:  # 3 / 1 / 1 of the five alphabets' characters, drawn by seed
+    if not whole:  # 3 / 1 / 1 of the characters, drawn by seed
         sizes = (count - 2 * (count // 5), count // 5, count // 5)
     elif all(file.name in files for file in _SPLITS.values()):
         place = {name: i for i, name in enumerate(class_names)}
@@ -137,6 +137,8 @@ def _recipe(name: str, description: str, classes: int, groups: int, parts: Seque
 RECIPES = (
     _recipe("omniglot", "Handwritten characters, 20 drawings each by 20 people, 28x28: the whole set.", _CLASSES,
             _ALPHABETS, ("train", "test")),
+    _recipe("omniglot_background", "Omniglot's background set, which one-shot learners may learn from: 30 alphabets.", 964, 30,
+            ("train",)),
     _recipe("omniglot_small1", "Omniglot's first small background set: five alphabets.", 136, 5, ("small1",)),
     _recipe("omniglot_small2", "Omniglot's second small background set: five alphabets.", 156, 5, ("small2",)),
 )

@@ -1,5 +1,6 @@
 """Task distributions: samplers `key -> Task`."""
 
+from jaxmeta.tasks._augmented import augmented, warps
 from jaxmeta.tasks._episodes import Pool, episodes, inductive, pool, rotations, sessions
 from jaxmeta.tasks._planted import planted, planted_examples, planted_means
 from jaxmeta.tasks._quadratic import Quadratic, quadratic_adapted, quadratic_learner, quadratic_meta_gradient, quadratics
@@ -7,7 +8,7 @@ from jaxmeta.tasks._regression import sinusoids
 from jaxmeta.tasks._stream import stream
 
 __all__ = [
-    "Pool", "Quadratic", "episodes", "inductive", "planted", "planted_examples", "planted_means", "pool",
+    "Pool", "Quadratic", "augmented", "episodes", "inductive", "planted", "planted_examples", "planted_means", "pool",
     "quadratic_adapted", "quadratic_learner", "quadratic_meta_gradient", "quadratics", "rotations", "sessions", "sinusoids",
-    "stream",
+    "stream", "warps",
 ]

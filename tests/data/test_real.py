@@ -44,10 +44,11 @@ def test_omniglot_is_what_its_archive_shows(real):
     assert len(names) == 20 and {image.tobytes() for image in omniglot.inputs[rows]} == shown
 
 
-@pytest.mark.parametrize("name, characters", [("omniglot_small1", 136), ("omniglot_small2", 156)])
-def test_omniglot_small(real, name, characters):
+@pytest.mark.parametrize("name, alphabets, characters", [
+    ("omniglot_background", 30, 964), ("omniglot_small1", 5, 136), ("omniglot_small2", 5, 156)])
+def test_background_sets_of_omniglot(real, name, alphabets, characters):
     small, whole = real(name), real("omniglot")
-    assert small.counts().shape == (5, characters) and (small.counts().sum(0) == 20).all()
+    assert small.counts().shape == (alphabets, characters) and (small.counts().sum(0) == 20).all()
     assert disjoint(names_of(small, "class_names")) and set(small.class_names) <= set(whole.class_names)
     one = small.class_names[7]
     assert {image.tobytes() for image in small.inputs[small.labels == 7]} == {
