@@ -34,7 +34,8 @@ from jaxmeta.estimator import cg, first_order, implicit, penalised, perturbed, s
 from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.learner import matching, prototypes, ridge, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
-from jaxmeta.tying import Tying, along_tree, soft_along_tree
+from jaxmeta.tying import Tying, along_tree, applied, identity, soft_along_tree
+from jaxmeta.tying import kronecker as kronecker_tying
 
 
 def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
@@ -76,12 +77,15 @@ def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int =
     bias = compose(*([] if by_step is None else [shared(by_step, steps)]), initialisation(),
                    step_sizes(1.0, each=leaf, steps=max(1, steps)))
 
-    def change(count, bilevel):
-        return bilevel._replace(outer=multi_step(annealed_weights(steps, count / anneal), bilevel.outer))
+    def stage(begin):
+        def change(count, bilevel):
+            return bilevel._replace(outer=multi_step(annealed_weights(steps, (begin + count) / anneal), bilevel.outer))
 
-    orders = [first_order(over), unrolled(over=over)]
-    estimator = staged(orders, [second_order_after]) if second_order_after else orders[1]
-    return Algorithm(Bilevel(bias, learner, outer), scheduled(estimator, change))
+        order = first_order(over) if begin < second_order_after else unrolled(over=over)
+        return scheduled(order, change) if begin < anneal else order  # once the last step counts alone, no other is judged
+
+    begins = sorted({0, second_order_after, anneal})
+    return Algorithm(Bilevel(bias, learner, outer), staged([stage(begin) for begin in begins], begins[1:]))
 
 
 def alfa(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algorithm:
@@ -147,6 +151,18 @@ def msr(learner: Learner, tying: Tying, rate: float = 1.0, over=None, outer=quer
     `jaxmeta.tying.reparameterised` or `kronecker`, placed by `applied`; others with leaves named structure do as well.
     """
     bias = compose(tied(tying), shared(named("structure")), initialisation(), step_sizes(rate, each=leaf))
+    return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
+
+
+def t_net(learner: Learner, where: Where = named("kernel"), over=None, outer=query_loss) -> Algorithm:
+    """T-Nets, WarpGrad's linear form: the outputs of every layer are warped by a matrix, W = V T; the low level moves V from a
+    learned start, in the metric that T, learned across tasks and begun at the identity, makes of its gradients (Lee and Choi,
+    ICML 2018; Flennerhag et al., Meta-learning with warped gradient descent, ICLR 2020).
+
+    `where` says which leaves are warped, by a matrix of their last axis: of a convolution its filters. Biases are not.
+    """
+    warped = applied({where: kronecker_tying(modes=slice(-1, None))}, rest=identity())
+    bias = compose(tied(warped), shared(named("structure")), initialisation())
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 

@@ -95,6 +95,7 @@ ALGORITHMS = {
     "soft_tree_maml": lambda over=None: jm.algorithms.soft_tree_maml(learner(), 2, (2,), over=over),
     "msr": lambda over=None: jm.algorithms.msr(
         learner(), jt.applied({jm.named("kernel"): jt.reparameterised(3, 0.3, 0.5)}, rest=jt.identity()), over=over),
+    "t_net": lambda over=None: jm.algorithms.t_net(learner(), over=over),
     "protonet": lambda over=None: jm.protonet(smooth_model(None), WAYS, over),
     "r2d2": lambda over=None: jm.r2d2(smooth_model(None), WAYS, over),
     "maml_plus_plus": lambda over=None: jm.algorithms.maml_plus_plus(learner(), jm.named("bias"), over=over),

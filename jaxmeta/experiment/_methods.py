@@ -102,6 +102,8 @@ METHODS = {
     "meta_curvature": Method(_of_learner(algorithms.meta_curvature),
                              "initialisation, Kronecker factors on the gradient", _UNROLLED,
                              "Park and Oliva, NeurIPS 2019", evaluation_steps=1),
+    "t_net": Method(_of_learner(algorithms.t_net), "initialisation, a warp of the outputs of each layer", _UNROLLED,
+                    "Lee and Choi, ICML 2018"),
     # Batch statistics would take a constant input out again; layer statistics leave it in.
     "cavia": Method(_of_learner(algorithms.cavia), "all weights; context inputs adapt", _UNROLLED,
                     "Zintgraf et al., ICML 2019", inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, norm="layer",

@@ -48,7 +48,7 @@ def reparameterised(free: int, scale: float = 0.01, start: float = 0.01) -> Tyin
     return _by_leaf(one, jnp.dot)
 
 
-def kronecker(noise: float = 0.0) -> Tying:
+def kronecker(noise: float = 0.0, modes: slice = slice(None)) -> Tying:
     r"""Learned linear sharing of Kronecker form: $U = A \otimes B \otimes C$, $W = V \times_1 A \times_2 B \times_3 C$.
 
     V has W's shape; its modes are filter positions, inputs and outputs, as `jaxmeta.bias.kronecker` has them, and each has a
@@ -57,21 +57,23 @@ def kronecker(noise: float = 0.0) -> Tying:
 
     Args:
       noise: Standard deviation of what is added to the matrices at first, at least 0.
+      modes: Which of a leaf's modes have a matrix; `slice(-1, None)` for its outputs alone, as T-Nets have it.
 
     Returns:
       A `Tying` of single arrays, or of trees of them; its phi is `{"structure": (A, ...), "free": V}`, V begins at the example.
 
-    Paper: Zhou, Knowles and Finn, ICLR 2021, section 4.1.
+    Papers: Zhou, Knowles and Finn, ICLR 2021, section 4.1; Lee and Choi, Gradient-based meta-learning with learned layerwise
+    metric and subspace, ICML 2018.
     """
     _check.number("noise", noise, least=0)
 
     def one(key, leaf):
-        factors = kronecker_identity(leaf)
+        factors = kronecker_identity(leaf)[modes]
         keys = jax.random.split(key, max(1, len(factors)))
         return tuple(factor + noise * jax.random.normal(own, factor.shape, factor.dtype)
                      for factor, own in zip(factors, keys)), leaf
 
-    return _by_leaf(one, kronecker_product)
+    return _by_leaf(one, lambda factors, leaf: kronecker_product(factors, leaf, modes))
 
 
 def kronecker_identity(x) -> tuple[Array, ...]:
@@ -79,10 +81,10 @@ def kronecker_identity(x) -> tuple[Array, ...]:
     return tuple(jnp.eye(size, dtype=x.dtype) for size in _modes(x.shape))
 
 
-def kronecker_product(factors: Sequence[Float[Array, "n n"]], x: Array) -> Array:
-    """An array with every mode multiplied by its matrix."""
+def kronecker_product(factors: Sequence[Float[Array, "n n"]], x: Array, modes: slice = slice(None)) -> Array:
+    """An array with every one of these modes multiplied by its matrix."""
     tensor = x.reshape(_modes(x.shape))
-    for axis, factor in enumerate(factors):
+    for axis, factor in zip(range(tensor.ndim)[modes], factors):
         tensor = jnp.moveaxis(jnp.tensordot(factor, tensor, axes=(1, axis)), 0, axis)
     return tensor.reshape(x.shape)
 

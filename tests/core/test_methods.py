@@ -139,3 +139,27 @@ def test_a_transformer_reads_the_support_in_any_order():
     values = [jm.outcome(KEY, algorithm.bilevel, theta, each)[0] for each in (task, turned)]
     np.testing.assert_allclose(*values, rtol=1e-6)
     assert float(optax.tree.norm(jax.grad(lambda theta: jm.outcome(KEY, algorithm.bilevel, theta, task)[0])(theta))) > 1e-3
+
+
+def test_a_warp_shapes_the_gradients_and_does_not_move():
+    task, learner = problems.one(problems.classified()), problems.learner(steps=1, update=optax.sgd(0.3))
+    t_net, maml = jm.algorithms.t_net(learner).bilevel, jm.maml(learner).bilevel
+    theta = t_net.init(KEY, task)
+    tying, warps, (free, rest) = theta
+    plain = jax.tree.map(lambda kernel, other: other if kernel is None else kernel, free["free"], rest,
+                         is_leaf=lambda leaf: leaf is None)
+    np.testing.assert_array_equal(jm.outcome(KEY, t_net, theta, task)[0], jm.outcome(KEY, maml, plain, task)[0])
+
+    # A step in V is one in W = V T whose gradient is multiplied by T T': Meta-Curvature with this matrix for the outputs.
+    rng = np.random.default_rng(0)
+    warps = jax.tree.map(lambda matrix: matrix + 0.3 * rng.normal(size=matrix.shape), warps)
+    shaped = t_net.bias.shape((tying, warps, (free, rest)), task, learner)
+    end = jm.adapt(KEY, shaped, task)
+    assert len(jax.tree.leaves(end)) == len(jax.tree.leaves(plain))  # of the warps nothing is left to the low level
+    matrices = {name: warps[0]["structure"][name]["kernel"][0] for name in plain}
+    warped = {name: layer | {"kernel": layer["kernel"] @ matrices[name].T} for name, layer in plain.items()}
+    metric = {name: {"kernel": (jnp.eye(len(layer["kernel"])), matrices[name] @ matrices[name].T),
+                     "bias": (jnp.eye(layer["bias"].size),)} for name, layer in plain.items()}
+    curved = Bilevel(jm.compose(jm.initialisation(), jm.preconditioner()), learner)
+    np.testing.assert_allclose(jm.outcome(KEY, t_net, (tying, warps, (free, rest)), task)[0],
+                               jm.outcome(KEY, curved, (warped, metric), task)[0], rtol=1e-12)
