@@ -1,0 +1,168 @@
+"""Few-shot learning on real Omniglot beside the papers: 1028/172/423 classes, 28x28, rotations as classes in training, Conv4.
+
+    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset quick            # every method, an hour on two cores
+    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset hour             # up to an hour a cell, on two cores
+    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset full             # the papers' budgets, on one GPU
+    python -m benchmarks.fewshot --preset hour --table
+
+A cell is one trained net. Its theta is chosen on validation classes and judged once on 600 episodes of the test classes, the same
+ones for all cells. Inductive: a query is normalised by the support's statistics alone; transductive: by its fellow queries', as
+published MAML numbers are. A cell that the result has is not run again; one that was cut short goes on from its folder in `--runs`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import jaxmeta as jm
+from benchmarks._record import RESULTS, environment, write
+from jaxmeta import data, experiment, training
+from jaxmeta.evaluation import evaluate, interval, paired_difference
+
+
+class Cell(NamedTuple):
+    """A net to train: settings of its `Configuration`, and the `(ways, shots)` it is judged at."""
+
+    settings: dict
+    tests: tuple[tuple[int, int], ...] = ((5, 1),)
+
+
+COMMON = dict(data="omniglot", width=64, rotations=True, inductive=True)
+EPISODES, VALIDATION, VALIDATIONS, QUERIES = 600, 200, 10, 3
+_BOTH = ((5, 1), (20, 1))
+_FIVE, _TWENTY = dict(ways=5, shots=1, queries=3), dict(ways=20, shots=1, queries=3)
+
+
+def _gradient(algorithm, steps, tasks=4, **more):
+    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more)
+
+
+def _metric(algorithm, steps, tests=_BOTH, **more):
+    return Cell(dict(algorithm=algorithm, tasks=2, outer_rate=5e-3, steps=steps) | _TWENTY | more, tests)
+
+
+_GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "maml_plus_plus", "alfa", "l2f",
+             "bootstrapped_maml", "proto_maml")
+_METRIC = ("protonet", "matching_net", "relation_net", "r2d2", "metaoptnet")
+_BUDGET = 60_000  # meta-batches, with 32 tasks of 5 ways or 16 of 20: Finn et al., 2017
+
+PRESETS = {
+    "quick": {**{name: _gradient(name, 2000) for name in _GRADIENT}, **{name: _metric(name, 1000) for name in _METRIC}},
+    "hour": {
+        "protonet": _metric("protonet", 10_000),
+        "r2d2": _metric("r2d2", 6000),
+        "maml": _gradient("maml", 40_000),
+        "anil": _gradient("anil", 20_000),
+        "maml_plus_plus": Cell(dict(algorithm="maml_plus_plus", tasks=2, steps=6000, outer_rate=5e-3) | _TWENTY | dict(queries=1),
+                               ((20, 1),)),
+    },
+    "full": {
+        **{f"{name}_{ways}w{shots}s": _gradient(name, _BUDGET, 32 if ways == 5 else 16, ways=ways, shots=shots, queries=15)
+           ._replace(tests=((ways, shots),)) for name in _GRADIENT for ways in (5, 20) for shots in (1, 5)},
+        **{f"{name}_{shots}s": _metric(name, _BUDGET // 3, ((5, shots), (20, shots)), ways=60, shots=shots, queries=5, tasks=1)
+           for name in _METRIC for shots in (1, 5)},
+    },
+}
+
+_SNELL, _FINN = "Snell et al. 2017", "Finn et al. 2017"
+PUBLISHED = {  # (algorithm, ways, shots) -> accuracy in %, source
+    **{("maml", *at): (value, _FINN) for at, value in {(5, 1): 98.7, (5, 5): 99.9, (20, 1): 95.8, (20, 5): 98.9}.items()},
+    **{("protonet", *at): (value, _SNELL) for at, value in {(5, 1): 98.8, (5, 5): 99.7, (20, 1): 96.0, (20, 5): 98.9}.items()},
+    **{("maml_plus_plus", *at): (value, "Antoniou et al. 2019") for at, value in {
+        (5, 1): 99.47, (5, 5): 99.85, (20, 1): 97.65, (20, 5): 99.33}.items()},
+    **{("fomaml", *at): (value, "Nichol et al. 2018") for at, value in {
+        (5, 1): 98.3, (5, 5): 99.2, (20, 1): 89.4, (20, 5): 97.9}.items()},
+}
+
+
+def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
+    """Trains one cell and judges it."""
+    dataset = data.load("omniglot")
+    configuration = experiment.complete(experiment.Configuration(**COMMON, **cell.settings, seed=seed), dataset)
+    made = experiment.build(configuration, dataset, experiment.mapper(configuration.tasks))
+    optimiser = training.outer_muon(configuration.outer_rate, configuration.steps)
+    key_train, key_test = jax.random.split(jax.random.key(seed))
+    fitted = jm.fit(key_train, made.algorithm, made.sample, optimiser, configuration.steps, tasks=configuration.tasks,
+                    validation=made.validation, validate_every=configuration.steps // VALIDATIONS, episodes=VALIDATION,
+                    folder=folder, configuration=dataclasses.asdict(configuration), resume=folder is not None,
+                    progress=training.console())
+    result = {"configuration": dataclasses.asdict(configuration), "seed": seed,
+              "command": f"python -m benchmarks.fewshot {' '.join(sys.argv[1:])}",
+              "environment": environment("jax", "jaxlib", "flax", "optax"), "seconds": fitted.seconds,
+              "compile seconds": fitted.compile_seconds, "best": {"step": fitted.best.step, "accuracy": fitted.best.value},
+              "tests": {}}
+    for ways, shots in cell.tests:
+        for kind in ("inductive", "transductive"):
+            judged = dataclasses.replace(configuration, evaluation_ways=ways, evaluation_shots=shots, queries=QUERIES,
+                                         inductive=kind == "inductive")
+            bilevel, sample = experiment.evaluation(judged, dataset, "test")
+            theta = experiment.at_evaluation(judged, fitted.theta, bilevel)
+            values = evaluate(key_test, bilevel, theta, sample, EPISODES, experiment.mapper(EPISODES)).values
+            mean, half, _ = interval(values["accuracy"])
+            result["tests"].setdefault(f"{ways}-way {shots}-shot", {})[kind] = {
+                "accuracy": mean, "half": half, "loss": float(values["loss"].mean()),
+                "hits": np.rint(values["accuracy"] * ways * QUERIES).astype(int).tolist()}
+            print(f"{name} {ways}-way {shots}-shot {kind}: {100 * mean:.2f} +- {100 * half:.2f} % of {EPISODES} test episodes, "
+                  f"trained {fitted.seconds / 60:.1f} min", flush=True)
+    return result
+
+
+def table(cells: dict[str, dict]) -> str:
+    """Ours and the published accuracies side by side, and the paired difference from the first cell of the same test."""
+    lines = ["| | | inductive | transductive | published | over the first, inductive | minutes |", "|---|---|---|---|---|---|---|"]
+    for test in sorted({test for cell in cells.values() for test in cell["tests"]}, key=lambda test: (len(test), test)):
+        first = None
+        for name, cell in cells.items():
+            if test not in cell["tests"]:
+                continue
+            kinds = cell["tests"][test]
+            ways, shots = (int(part.split("-")[0]) for part in test.split())
+            value, source = PUBLISHED.get((cell["configuration"]["algorithm"], ways, shots), ("", ""))
+            scores = np.array(kinds["inductive"]["hits"]) / (ways * QUERIES)
+            first = scores if first is None else first
+            gain, half, _ = paired_difference(scores, first)
+            lines.append(f"| {test} | {name} | {_percent(**kinds['inductive'])} | {_percent(**kinds['transductive'])} "
+                         f"| {value} {source} | {'' if scores is first else f'{100 * gain:+.2f} ± {100 * half:.2f}'} "
+                         f"| {cell['seconds'] / 60:.0f} |")
+    return "\n".join(lines)
+
+
+def _percent(accuracy, half, **rest):
+    return f"{100 * accuracy:.2f} ± {100 * half:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=PRESETS, default="quick")
+    parser.add_argument("--only", nargs="+", help="cells of the preset, instead of all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/fewshot"), help="folder of the run folders")
+    parser.add_argument("--devices", type=int, default=2, help="CPU devices that tasks are shared out over")
+    parser.add_argument("--table", action="store_true", help="print the preset's table instead of running it")
+    given = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", given.devices)
+    name = f"fewshot_{given.preset}"
+    path = RESULTS / f"{name}.json"
+    cells = PRESETS[given.preset]
+    for cell in given.only or cells:
+        if cell not in cells:
+            parser.error(f"preset {given.preset} has no cell {cell!r}; choose among {', '.join(cells)}")
+        done = json.loads(path.read_text()) if path.exists() else {}  # read anew: another process may have added a cell
+        if given.table or cell in done:
+            continue
+        result = run(cell, cells[cell], given.seed, given.runs / f"{given.preset}_{cell}_{given.seed}")
+        done = json.loads(path.read_text()) if path.exists() else {}
+        write(name, {each: done.get(each, result) for each in cells if each in done or each == cell})
+    print(table(json.loads(path.read_text())))
+
+
+if __name__ == "__main__":
+    main()
