@@ -5,9 +5,9 @@
     JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset full             # the papers' budgets, on one GPU
     python -m benchmarks.fewshot --preset hour --table
 
-A cell is one trained net. Its theta is chosen on validation classes and judged once on 600 episodes of the test classes, the same
-ones for all cells. Inductive: a query is normalised by the support's statistics alone; transductive: by its fellow queries', as
-published MAML numbers are. A cell that the result has is not run again; one that was cut short goes on from its folder in `--runs`.
+A cell is one trained net. Its theta is chosen on validation classes and judged once on 600 episodes of the test classes, the
+same ones for all cells. Inductive: a query is normalised by the support's statistics; transductive: by its fellow queries',
+as published MAML numbers are. A cell that the result has is not run again; one that was cut short goes on from its folder.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ PRESETS = {
         "r2d2": _metric("r2d2", 6000),
         "maml": _gradient("maml", 40_000),
         "anil": _gradient("anil", 20_000),
-        "maml_plus_plus": Cell(dict(algorithm="maml_plus_plus", tasks=2, steps=6000, outer_rate=5e-3) | _TWENTY | dict(queries=1),
-                               ((20, 1),)),
+        "maml_plus_plus": _metric("maml_plus_plus", 6000, ((20, 1),), queries=1),
     },
     "full": {
         **{f"{name}_{ways}w{shots}s": _gradient(name, _BUDGET, 32 if ways == 5 else 16, ways=ways, shots=shots, queries=15)
@@ -117,7 +116,8 @@ def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
 
 def table(cells: dict[str, dict]) -> str:
     """Ours and the published accuracies side by side, and the paired difference from the first cell of the same test."""
-    lines = ["| | | inductive | transductive | published | over the first, inductive | minutes |", "|---|---|---|---|---|---|---|"]
+    columns = "", "", "inductive", "transductive", "published", "over the first, inductive", "minutes"
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for test in sorted({test for cell in cells.values() for test in cell["tests"]}, key=lambda test: (len(test), test)):
         first = None
         for name, cell in cells.items():

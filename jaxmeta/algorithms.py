@@ -6,6 +6,8 @@ Each returns an `Algorithm`: a bilevel problem and the estimator of its derivati
 
 from __future__ import annotations
 
+import optax
+
 from jaxmeta._pytree import Where, excluding, named
 from jaxmeta.base import Algorithm, Bilevel, Learner, query_loss
 from jaxmeta.bias import (
@@ -21,8 +23,10 @@ from jaxmeta.bias import (
     in_context,
     initialisation,
     kronecker,
+    latent,
     leaf,
     preconditioner,
+    pretrained,
     prototype_head,
     proximal,
     representation,
@@ -32,8 +36,8 @@ from jaxmeta.bias import (
 )
 from jaxmeta.estimator import cg, first_order, implicit, penalised, perturbed, scheduled, staged, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
-from jaxmeta.learner import matching, prototypes, ridge, support_vectors
-from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
+from jaxmeta.learner import cosine, linear, matching, prototypes, ridge, support_vectors
+from jaxmeta.objective import annealed_weights, bootstrapped, multi_step, regularised
 from jaxmeta.tying import Tying, along_tree, applied, identity, soft_along_tree
 from jaxmeta.tying import kronecker as kronecker_tying
 
@@ -216,3 +220,29 @@ def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
 
     bias = compose(hyperparameters(head, log_strength=0.0, log_scale=0.0, offset=0.0), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
+
+
+def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 5, latent_steps: int = 5,
+        divergence: float = 1e-3, drift: float = 1e-3, over=None, outer=query_loss) -> Algorithm:
+    """LEO: latent codes of the classes adapt, and are decoded to the weights of a linear head (Rusu et al., ICLR 2019).
+
+    The first `latent_steps` steps move the codes, what is left of `steps` the weights, both by a learned multiple of `rate`; see
+    `jaxmeta.bias.latent`.
+    """
+    turns = {"latent": lambda count: count < latent_steps, "offset": lambda count: count >= latent_steps}
+    update = optax.partition({name: optax.sgd(lambda count, turn=turn: rate * turn(count)) for name, turn in turns.items()},
+                             {name: name for name in turns})
+    bias = compose(latent(encoder, relation, decoder, ways, divergence, drift), step_sizes(1.0, each=leaf))
+    return Algorithm(Bilevel(bias, linear(ways, update, steps), regularised(outer)), unrolled(over=over))
+
+
+def baseline_plus_plus(encoder, classes: int, ways: int, rate: float = 1.0, steps: int = 20, scale: float = 10.0, over=None,
+                       outer=query_loss) -> Algorithm:
+    """Baseline++: ordinary learning of an encoder and a cosine classifier of all training classes; a new task learns a new head by
+    gradient steps at `rate`, the encoder frozen (Chen et al., ICLR 2019).
+
+    To be trained on `jaxmeta.tasks.labelled`, with labels below `classes`, and evaluated on episodes; see
+    `jaxmeta.bias.pretrained`. Trained on episodes, its encoder would be one that fine-tuning is differentiated through.
+    """
+    head = cosine(ways, scale, optax.sgd(rate), steps)
+    return Algorithm(Bilevel(pretrained(encoder, cosine(classes, scale)), head, outer), unrolled(over=over))

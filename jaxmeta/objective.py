@@ -58,6 +58,24 @@ def annealed_weights(steps: int, share: Float[Array, ""]) -> Float[Array, " K"]:
     return (1 - share) / steps + share * (jnp.arange(steps) == steps - 1)
 
 
+def regularised(outer: Callable = query_loss) -> Callable:
+    r"""What the low level prefers, the high level is to prefer as well: $outer(\phi_K) + penalty(\phi_K, \phi_0)$.
+
+    Args:
+      outer: What judges the end of learning.
+
+    Returns:
+      An outer objective; its aux has the "penalty" beside the other's.
+    """
+
+    def judged(key, learner, trajectory, task):
+        value, aux = outer(key, learner, trajectory, task)
+        penalty = _check.scalar("the penalty of a learner", learner.penalty(trajectory.end, trajectory.start))
+        return value + penalty.astype(value.dtype), {**aux, "penalty": penalty}
+
+    return judged
+
+
 def squared_distance(key, learner, phi, target, task):
     r"""$\frac{1}{2} |\phi - \tilde\phi|^2$, in phi itself."""
     return optax.tree.norm(optax.tree.sub(phi, target), squared=True) / 2

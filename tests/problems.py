@@ -107,6 +107,10 @@ ALGORITHMS = {
     "relation_net": lambda over=None: jm.algorithms.relation_net(smooth_model(None), smooth_model(1), WAYS, over),
     "black_box": lambda over=None: jm.algorithms.black_box(smooth_model(None), reader(), WAYS, over),
     "metaoptnet": lambda over=None: jm.algorithms.metaoptnet(smooth_model(None), WAYS, 3, over),
+    # Without the term whose derivative holds the end of learning constant.
+    "leo": lambda over=None: jm.algorithms.leo(
+        smooth_model(None), smooth_model(4), smooth_model, WAYS, 0.5, 3, latent_steps=2, drift=0.0, over=over),
+    "baseline_plus_plus": lambda over=None: jm.algorithms.baseline_plus_plus(smooth_model(None), 8, WAYS, steps=3, over=over),
 }
 
 # Estimators whose gradient is no derivative of the outer loss, by definition.

@@ -6,9 +6,11 @@ from jaxmeta.bias._conditioned import adaptive_rates, attenuated
 from jaxmeta.bias._context import context
 from jaxmeta.bias._hierarchical import hierarchical
 from jaxmeta.bias._hyperparameters import hyperparameters
+from jaxmeta.bias._latent import latent
 from jaxmeta.bias._link import Link, free, positive
 from jaxmeta.bias._momentum import momentum
 from jaxmeta.bias._penalty import proximal
+from jaxmeta.bias._pretrained import pretrained
 from jaxmeta.bias._prototype_start import prototype_head
 from jaxmeta.bias._representation import representation
 from jaxmeta.bias._routed import routed
@@ -19,6 +21,7 @@ from jaxmeta.bias._update import diagonal, element, kronecker, leaf, preconditio
 
 __all__ = [
     "Link", "adaptive_rates", "attenuated", "comparison", "compose", "context", "diagonal", "element", "fixed", "free",
-    "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "leaf", "momentum", "positive",
-    "preconditioner", "prototype_head", "proximal", "representation", "routed", "scalar", "shared", "step_sizes", "tied",
+    "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "latent", "leaf", "momentum", "positive",
+    "preconditioner", "pretrained", "prototype_head", "proximal", "representation", "routed", "scalar", "shared", "step_sizes",
+    "tied",
 ]

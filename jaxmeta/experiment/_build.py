@@ -57,17 +57,18 @@ def build(configuration: Configuration, dataset: Dataset, over: Mapper | None = 
     """
     ways = configuration.ways
     variants = {"variants": rotations} if configuration.rotations else {}
+    method = METHODS[configuration.algorithm]
     return Experiment(
         trained(configuration, over),
-        METHODS[configuration.algorithm].optimiser(configuration.outer_rate),
-        sampler(configuration, dataset, "train", ways, configuration.shots, **variants),
+        method.optimiser(configuration.outer_rate),
+        sampler(configuration, dataset, "train", ways, configuration.shots, method.sample, **variants),
         sampler(configuration, dataset, "validation", ways, configuration.evaluation_shots),
         evaluation(configuration, dataset, "test"))
 
 
 def trained(configuration: Configuration, over: Mapper | None = None) -> Algorithm:
     """The algorithm as it is trained."""
-    return _algorithm(configuration, Level(configuration.ways, configuration.inner_rate, configuration.inner_steps), over)
+    return _algorithm(configuration, configuration.ways, configuration.inner_steps, over)
 
 
 def evaluation(configuration: Configuration, dataset: Dataset, split: str) -> Evaluation:
@@ -78,11 +79,11 @@ def evaluation(configuration: Configuration, dataset: Dataset, split: str) -> Ev
 
 def judged(configuration: Configuration) -> Bilevel:
     """The bilevel problem with evaluation's ways and steps."""
-    level = Level(configuration.evaluation_ways, configuration.inner_rate, configuration.evaluation_steps)
-    return _algorithm(configuration, level).bilevel
+    return _algorithm(configuration, configuration.evaluation_ways, configuration.evaluation_steps).bilevel
 
 
-def _algorithm(configuration: Configuration, level: Level, over: Mapper | None = None) -> Algorithm:
+def _algorithm(configuration: Configuration, ways: int, steps: int, over: Mapper | None = None) -> Algorithm:
+    level = Level(ways, configuration.inner_rate, steps, configuration.classes)
     outer = inductive(query_loss) if configuration.inductive else query_loss
     return METHODS[configuration.algorithm].build(model(configuration), level, over, outer)
 
@@ -93,8 +94,8 @@ def model(configuration: Configuration):
     return lambda outputs: make(outputs, configuration.width, norm=norm)
 
 
-def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: int, shots: int, **variants):
-    """Episodes of a split: of classes from anywhere in it, or, where it is split by person, all of one person."""
+def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: int, shots: int, sample=episodes, **variants):
+    """Tasks of a split: episodes of classes from anywhere in it, or, where it is split by person, all of one person."""
     checked_inputs(configuration, dataset.name, dataset.inputs.shape[1:])
     part = dataset.split(split)
     inputs = part.inputs
@@ -102,7 +103,7 @@ def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: in
         inputs = ((inputs - np.asarray(configuration.centre)) / np.asarray(configuration.scale)).astype(np.float32)
     try:
         examples = pool(inputs, part.labels, part.groups if dataset.by == "group" else None)
-        return episodes(examples, ways, shots, configuration.queries, **variants)
+        return sample(examples, ways, shots, configuration.queries, **variants)
     except ValueError as error:
         raise ValueError(f"'{part.name}': {error}") from error
 

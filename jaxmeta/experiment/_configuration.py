@@ -11,6 +11,7 @@ import numpy as np
 from jaxmeta import _check
 from jaxmeta.data import Dataset
 from jaxmeta.experiment._methods import METHODS, MODELS, NORMS
+from jaxmeta.tasks import rotations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Configuration:
       steps: Meta-batches.
       seed: Of all that is random.
       inputs: Shape of one input, without n; filled from the data.
+      classes: In the training split, with rotations each four times; filled from the data.
       centre, scale: Of each channel of windows, taken from the training split, in the source's unit; None for images.
     """
 
@@ -62,6 +64,7 @@ class Configuration:
     steps: int = 600
     seed: int = 0
     inputs: tuple[int, ...] | None = None
+    classes: int | None = None
     centre: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
 
@@ -97,7 +100,8 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
         model="conv4" if images else "conv1d", norm=method.norm, evaluation_ways=configuration.ways,
         evaluation_shots=configuration.shots, inner_rate=method.inner_rate[0 if images else 1],
         inner_steps=method.inner_steps, evaluation_steps=method.evaluation_steps, outer_rate=method.outer_rate,
-        tasks=method.tasks, inputs=dataset.inputs.shape[1:], centre=centre, scale=scale)
+        tasks=method.tasks, inputs=dataset.inputs.shape[1:],
+        classes=len(train.class_names) * (rotations.count if configuration.rotations else 1), centre=centre, scale=scale)
     full = dataclasses.replace(
         configuration, **{name: value for name, value in defaults.items() if getattr(configuration, name) is None})
     net = MODELS[chosen("model", full.model, MODELS)]

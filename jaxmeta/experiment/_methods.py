@@ -9,15 +9,17 @@ import optax
 
 from jaxmeta import algorithms, models
 from jaxmeta.learner import gradient
+from jaxmeta.tasks import episodes, labelled
 from jaxmeta.training import outer_adam
 
 
 class Level(NamedTuple):
-    """The low level of a method: `ways`, the inner `rate`, the inner `steps`."""
+    """The low level of a method: `ways`, the inner `rate`, the inner `steps`; `classes` there are in training."""
 
     ways: int
     rate: float
     steps: int
+    classes: int
 
 
 class Method(NamedTuple):
@@ -36,6 +38,7 @@ class Method(NamedTuple):
       optimiser: The outer optimiser, made from its step size.
       norm: Default normalisation.
       extends: Whether a head can be given more outputs than it was trained with (see `at_other_ways`).
+      sample: The sampler of training tasks, `(pool, ways, shots, queries, **variants) -> (key -> Task)`.
     """
 
     build: Callable
@@ -50,6 +53,7 @@ class Method(NamedTuple):
     optimiser: Callable[[float], optax.GradientTransformation] = outer_adam
     norm: str = "batch"
     extends: bool = True
+    sample: Callable = episodes
 
 
 def _of_learner(algorithm, **more):
@@ -81,6 +85,20 @@ def _relation_net(model, level: Level, over, outer):
 
 def _black_box(model, level: Level, over, outer):
     return algorithms.black_box(model(None), models.transformer(level.ways), level.ways, over=over, outer=outer)
+
+
+def _leo(model, level: Level, over, outer):
+    return algorithms.leo(model(None), models.mlp((64, 64), 32), lambda outputs: models.mlp((), outputs), level.ways, level.rate,
+                          level.steps, latent_steps=3, over=over, outer=outer)
+
+
+def _baseline_plus_plus(model, level: Level, over, outer):
+    return algorithms.baseline_plus_plus(model(None), level.classes, level.ways, level.rate, level.steps, over=over, outer=outer)
+
+
+def _batches(pool, ways, shots, queries, **variants):
+    """Labelled examples of all classes, as many as an episode has."""
+    return labelled(pool, ways * (shots + queries), **variants)
 
 
 _UNROLLED = "through all inner steps"
@@ -130,6 +148,11 @@ METHODS = {
                            "Sung et al., CVPR 2018", **_SOLVED),
     "black_box": Method(_black_box, "a transformer that reads the support", "no inner steps: in context",
                         "Mishra et al., ICLR 2018", extends=False, **_SOLVED),
+    "leo": Method(_leo, "encoder and decoder of the classes' latent codes, two rates", _UNROLLED, "Rusu et al., ICLR 2019",
+                  inner_rate=(1.0, 1.0), inner_steps=5, evaluation_steps=5),
+    "baseline_plus_plus": Method(_baseline_plus_plus, "encoder and cosine classifier of all training classes",
+                                 "no inner steps: ordinary learning, fine-tuned in evaluation", "Chen et al., ICLR 2019",
+                                 inner_rate=(1.0, 1.0), inner_steps=20, evaluation_steps=20, sample=_batches),
     "metaoptnet": Method(_of_encoder(algorithms.metaoptnet), "representation, scale and cost of the machine",
                          "through the exact dual steps of a support vector machine", "Lee et al., CVPR 2019", **_SOLVED),
     "r2d2": Method(_of_encoder(algorithms.r2d2), "representation, strength of the ridge",

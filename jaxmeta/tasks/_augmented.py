@@ -71,7 +71,7 @@ def warps(turn: float = 0.15, stretch: float = 0.12, shear: float = 0.15, shift:
       pen: Largest share of the maximum or minimum, from 0 to 1.
 
     Returns:
-      `(key, image [h, w, c]) -> [h, w, c]`, for `augmented`. Places outside count as 0. The same arguments give the same function.
+      `(key, image [h, w, c]) -> [h, w, c]`, for `augmented`. Places outside are 0. The same arguments give the same function.
 
     Raises:
       ValueError: For a negative number.
@@ -128,7 +128,8 @@ def _at(image, places):
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
 
     def pixel(down, right):
-        y, x = (jnp.clip(low[..., axis].astype(int) + step + 1, 0, size + 1) for axis, step, size in ((0, down, h), (1, right, w)))
+        y, x = (jnp.clip(low[..., axis].astype(int) + step + 1, 0, size + 1)
+                for axis, step, size in ((0, down, h), (1, right, w)))
         return padded[y, x]
 
     y, x = share[..., :1], share[..., 1:]

@@ -200,10 +200,14 @@ def task_of(inputs, drawn: Drawn, shots: int, variants: Variants) -> Task:
 
 def _numbered(inputs) -> Examples:
     """Inputs `[W, n, ...]` in a row, labelled 0 to W - 1."""
-    if inputs.dtype == jnp.uint8:
-        inputs = inputs.astype(jnp.float32) / 255
+    inputs = in_floats(inputs)
     ways, each = inputs.shape[:2]
     return Examples(inputs.reshape(ways * each, *inputs.shape[2:]), jnp.repeat(jnp.arange(ways), each))
+
+
+def in_floats(inputs):
+    """Bytes as floats from 0 to 1; floats as they are."""
+    return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
 
 
 def sessions(support: Pool, query: Pool, shots: int, queries: int):
@@ -265,7 +269,7 @@ def inductive(outer):
 
     Support and query go through the model as one batch in which the support is marked as the reference: its statistics
     normalise the whole batch, and only the query is counted. Without it the query's own statistics are used
-    (transductive), as most published MAML numbers do.
+    (transductive), as most published MAML numbers do. A query without support has nothing else to be normalised by.
 
     Args:
       outer: `(key, learner, trajectory, task) -> (value, aux)`, such as `jaxmeta.query_loss`.
@@ -274,6 +278,8 @@ def inductive(outer):
     """
 
     def judged(key, learner, trajectory, task: Task):
+        if not len(task.support.y):
+            return outer(key, learner, trajectory, task)
         counts = len(task.support.y), len(task.query.y)
         x, y = (jnp.concatenate(pair) for pair in zip(task.support[:2], task.query[:2]))
         return outer(key, learner, trajectory, task._replace(query=Examples(x, y, jnp.arange(sum(counts)) < counts[0])))

@@ -21,7 +21,7 @@ def outer_adam(rate: float = 1e-3, steps: int | None = None, clip: float | None 
 
 
 def outer_muon(rate: float = 5e-3, steps: int | None = None, clip: float | None = 10.0) -> optax.GradientTransformation:
-    r"""Muon on the filters of theta, Adam with Nesterov's momentum at a fifth of the rate on all else, clipped and with the decay of `outer_adam`.
+    r"""Muon on the filters of theta, Nesterov's Adam at a fifth of the rate on all else; clipped and decayed as `outer_adam`.
 
     The averaged gradient of a filter, a matrix `M [h w c, d]`, moves it along its nearest orthogonal one,
 

@@ -1,5 +1,7 @@
 """The outer optimisers: what a first step is, and where the rate goes."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,7 @@ def test_the_rate_falls_to_zero_and_a_huge_gradient_counts_as_one_of_the_largest
 
     plain = moves(None, 1e-3)
     sizes = [float(np.abs(each).max()) for each in plain]
-    assert all(later < earlier for earlier, later in zip(sizes, sizes[1:])) and sizes[-1] == 0
+    assert all(later < earlier for earlier, later in itertools.pairwise(sizes)) and sizes[-1] == 0
     largest = 1.0 / float(optax.tree.norm(GRAD))
     for a, b in zip(moves(1.0, 1e6), moves(None, largest)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-9)

@@ -1,0 +1,105 @@
+"""Adapting in a latent space of few dimensions.
+
+Axis letters: `S` support examples, `W` ways, `D` features, `Z` latent dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import _check
+from jaxmeta.base import Bias
+from jaxmeta.bias._representation import embed
+from jaxmeta.learner._closed_form import class_sums
+from jaxmeta.models import Model
+
+
+def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], ways: int, divergence: float = 1e-3,
+           drift: float = 1e-3) -> Bias:
+    r"""Every class has a latent code, drawn where its examples say; what adapts is the code, decoded to the class's weights (LEO).
+
+    $$ z_w \sim N(\mu_w, \mathrm{diag}\,\sigma_w^2), \qquad
+       (\mu_w, \log \sigma_w) = \mathrm{mean}_{i: y_i = w,\, j}\; g([f(x_i), f(x_j)]) $$
+    $$ \phi_0 = (z, 0), \qquad loss'((z, \delta), batch) = loss(h(z) + \delta, f(batch)) $$
+    $$ penalty'((z', \delta), (z, 0)) = penalty(h(z') + \delta, h(z))
+       + \beta\, KL(N(\mu, \sigma^2) \,\|\, N(0, 1)) + \gamma\, |\mathrm{stop}(z') - z|^2 $$
+
+    beta's and gamma's terms are means over classes and dimensions. They have no derivative in phi, so that they leave inner
+    learning as it is; `jaxmeta.objective.regularised` adds them to what the high level descends. delta is what fine-tuning of
+    the weights themselves adds. Codes are drawn by the start's key, in evaluation as in training.
+
+    Differently from the paper: f, there pretrained and fixed, is trained with the rest; the linear map before g is left to g,
+    which may begin with one; weights are h's and not drawn; the decoder is not drawn to orthogonality.
+
+    Args:
+      encoder: f, `[n, ...] -> [n, D]`.
+      relation: g, `[n, 2 D] -> [n, 2 Z]`, means and logarithms of standard deviations.
+      decoder: Makes h, `[n, Z] -> [n, D]`, given D: `lambda outputs: mlp((), outputs)`. It decodes each class for itself, so that
+        theta serves any number of ways.
+      ways: W, number of classes in a task.
+      divergence: beta, at least 0.
+      drift: gamma, at least 0: how much the relation net is to give at once what the inner steps find.
+
+    Returns:
+      A `Bias` for a learner on features whose phi is `[W, D]`, such as `jaxmeta.learner.linear`. Its theta is `{"encoder",
+      "relation", "decoder"}`, phi `{"latent": [W, Z], "offset": [W, D]}`.
+
+    Raises:
+      ValueError: At init, where the relation net gives an odd number of outputs.
+
+    Reference: Rusu et al., Meta-learning with latent embedding optimization, ICLR 2019.
+    """
+    _check.whole_number("ways", ways, least=1)
+    _check.number("divergence", divergence, least=0)
+    _check.number("drift", drift, least=0)
+
+    def moments(theta, task):
+        support = embed(encoder, theta["encoder"], task.support)
+        related = relation.apply(theta["relation"], _pairs(support.x))
+        of_each = related.reshape(len(support.x), len(support.x), -1).mean(1)
+        sums, counts = class_sums(support._replace(x=of_each), ways)
+        return jnp.split(sums / jnp.maximum(counts, 1)[:, None], 2, axis=1)
+
+    def init(key, task, learner):
+        keys = jax.random.split(key, 3)
+        theta = {"encoder": encoder.init(keys[0], task.support.x)}
+        x = embed(encoder, theta["encoder"], task.support).x
+        theta |= {"relation": relation.init(keys[1], _pairs(x))}
+        codes = relation.apply(theta["relation"], _pairs(x))
+        if codes.shape[1] % 2:
+            raise ValueError(f"the relation net must give an even number of outputs, means and logarithms of deviations, got "
+                             f"{codes.shape[1]}; give it twice the latent dimensions")
+        return theta | {"decoder": decoder(x.shape[1]).init(keys[2], codes[:, :codes.shape[1] // 2])}
+
+    def shape(theta, task, learner):
+        features = jax.eval_shape(encoder.apply, theta["encoder"], task.support.x)
+        net = decoder(features.shape[1])
+
+        def decoded(phi):
+            return net.apply(theta["decoder"], phi["latent"]) + phi["offset"]
+
+        def start(key, task):
+            mean, log_deviation = moments(theta, task)
+            codes = mean + jnp.exp(log_deviation) * jax.random.normal(key, mean.shape, mean.dtype)
+            return {"latent": codes, "offset": jnp.zeros((ways, features.shape[1]), codes.dtype)}
+
+        def loss(key, phi, batch):
+            return learner.loss(key, decoded(phi), embed(encoder, theta["encoder"], batch))
+
+        def penalty(phi, phi_0):
+            mean, log_deviation = moments(theta, task)
+            from_normal = jnp.mean(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation) / 2
+            moved = jnp.mean((jax.lax.stop_gradient(phi["latent"]) - phi_0["latent"]) ** 2)
+            return learner.penalty(decoded(phi), decoded(phi_0)) + divergence * from_normal + drift * moved
+
+        return learner._replace(start=start, loss=loss, penalty=penalty)
+
+    return Bias(init, shape)
+
+
+def _pairs(x):
+    """Of `[S, D]` all ordered pairs, `[S * S, 2 D]`, the first running slower."""
+    return jnp.concatenate([jnp.repeat(x, len(x), axis=0), jnp.tile(x, (len(x), 1))], axis=1)

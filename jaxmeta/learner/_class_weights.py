@@ -1,0 +1,56 @@
+"""Heads with a vector for every class that learn by gradient steps, on features. Axis letters: `n` examples, `D` features."""
+
+from __future__ import annotations
+
+import jax
+import optax
+
+from jaxmeta import _check
+from jaxmeta.base import Learner
+from jaxmeta.learner._closed_form import rows, unit
+from jaxmeta.learner._criteria import cross_entropy
+from jaxmeta.process import no_penalty
+
+
+def linear(ways: int, update: optax.GradientTransformation | None = None, steps: int = 1) -> Learner:
+    r"""A linear head without offsets: $logit_w(x) = x^\top \phi_w$.
+
+    Args:
+      ways: Number of classes in a task.
+      update: Any optax optimiser; default plain gradient descent at 0.1.
+      steps: Inner steps, at least 0.
+
+    Returns:
+      A `Learner` whose phi is `[ways, D]`, Gaussian of variance 1/D at first, for `Examples` with x `[n, D]`.
+    """
+    return _weighted(ways, lambda phi, x: x @ phi.T, update, steps)
+
+
+def cosine(ways: int, scale: float = 10.0, update: optax.GradientTransformation | None = None, steps: int = 1) -> Learner:
+    r"""A head of directions: $logit_w(x) = a \cos(x, \phi_w)$.
+
+    Args:
+      ways: Number of classes in a task.
+      scale: a, above 0.
+      update, steps: As in `linear`.
+
+    Returns:
+      A `Learner` whose phi is `[ways, D]`, as in `linear`; only the directions of its rows count.
+
+    Reference: Chen et al., A closer look at few-shot classification, ICLR 2019.
+    """
+    _check.number("scale", scale, above=0)
+    return _weighted(ways, lambda phi, x: scale * (unit(x) @ unit(phi).T), update, steps)
+
+
+def _weighted(ways, logits, update, steps) -> Learner:
+    _check.whole_number("ways", ways, least=1)
+
+    def start(key, task):
+        x = rows(task.support.x)
+        return jax.random.normal(key, (ways, x.shape[1]), x.dtype) / x.shape[1] ** 0.5
+
+    def loss(key, phi, batch):
+        return cross_entropy(logits(phi, rows(batch.x)), batch)
+
+    return Learner(start, loss, no_penalty, optax.sgd(0.1) if update is None else update, steps)
