@@ -59,7 +59,7 @@ PRESETS = {
     "hour": {
         "protonet": _metric("protonet", 10_000),
         "r2d2": _metric("r2d2", 6000),
-        "maml": _gradient("maml", 40_000),
+        "maml": _gradient("maml", 30_000),
         "anil": _gradient("anil", 20_000),
         "maml_plus_plus": _metric("maml_plus_plus", 6000, ((20, 1),), queries=1),
     },

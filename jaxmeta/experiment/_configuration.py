@@ -102,15 +102,20 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
         inner_steps=method.inner_steps, evaluation_steps=method.evaluation_steps, outer_rate=method.outer_rate,
         tasks=method.tasks, inputs=dataset.inputs.shape[1:],
         classes=len(train.class_names) * (rotations.count if configuration.rotations else 1), centre=centre, scale=scale)
-    full = dataclasses.replace(
-        configuration, **{name: value for name, value in defaults.items() if getattr(configuration, name) is None})
+    return checked(dataclasses.replace(
+        configuration, **{name: value for name, value in defaults.items() if getattr(configuration, name) is None}))
+
+
+def checked(full: Configuration) -> Configuration:
+    """Returns a configuration without open ends; refuses its mistakes, as `complete` does."""
+    method = METHODS[chosen("algorithm", full.algorithm, METHODS)]
     net = MODELS[chosen("model", full.model, MODELS)]
     chosen("norm", full.norm, NORMS)
     if len(full.inputs) not in net.axes:
         fitting = [name for name, other in MODELS.items() if len(full.inputs) in other.axes]
         raise ValueError(f"model '{full.model}' is not for inputs of shape {list(full.inputs)}, which '{full.data}' has; "
                          f"choose one of {', '.join(fitting)}")
-    if full.rotations and not images:
+    if full.rotations and len(full.inputs) != 3:
         raise ValueError(f"rotations make classes of images, and '{full.data}' has windows; leave them out")
     for name, least in _LEAST.items():
         _check.whole_number(name, getattr(full, name), least)

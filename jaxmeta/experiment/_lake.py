@@ -14,6 +14,7 @@ from jaxmeta.base import Bilevel, Examples, Task
 from jaxmeta.data import Dataset, OneShotRuns
 from jaxmeta.evaluation import Interval, interval
 from jaxmeta.experiment._predict import label_losses
+from jaxmeta.tasks._episodes import in_floats
 
 
 class OneShotErrors(NamedTuple):
@@ -84,11 +85,7 @@ def _losses(key, theta, runs, *, bilevel, ways):
     def one(run):
         support, query, targets = run
         labels = jnp.arange(ways), targets.astype(int)
-        task = Task(*(Examples(_floats(x), y) for x, y in zip((support, query), labels)), jnp.zeros((), int))
+        task = Task(*(Examples(in_floats(x), y) for x, y in zip((support, query), labels)), jnp.zeros((), int))
         return label_losses(key, bilevel, theta, task, ways)
 
     return jax.lax.map(one, runs)
-
-
-def _floats(images):
-    return images.astype(jnp.float32) / 255
