@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
+
 from jaxmeta.base import Bias, Learner
 from jaxmeta.bias._compose import compose
 from jaxmeta.bias._representation import representation
@@ -34,12 +36,20 @@ def pretrained(encoder: Model, classifier: Learner) -> Bias:
     body = representation(encoder)
     whole = compose(body, shared())
 
+    def asked(task):
+        return task._replace(support=task.query)
+
     def init(key, task, learner):
-        return whole.init(key, task._replace(support=task.query), classifier)
+        return whole.init(key, asked(task), classifier)
 
     def shape(theta, task, learner):
         if len(task.support.y):
             return body.shape(theta[0], task, learner)
-        return whole.shape(theta, task._replace(support=task.query), classifier)._replace(steps=0)
+        judge = whole.shape(theta, asked(task), classifier)
+
+        def loss(key, phi, batch):  # models need not bear a batch of no examples
+            return judge.loss(key, phi, batch) if len(batch.y) else (jnp.zeros((), batch.x.dtype), {})
+
+        return judge._replace(start=lambda key, task: judge.start(key, asked(task)), loss=loss, steps=0)
 
     return Bias(init, shape)

@@ -14,7 +14,7 @@ from jaxmeta.base import Bilevel
 from jaxmeta.estimator import scheduled, staged
 from jaxmeta.learner import matching, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
-from jaxmeta.tasks import quadratic_adapted, quadratic_learner
+from jaxmeta.tasks import labelled, quadratic_adapted, quadratic_learner
 
 KEY = jax.random.key(5)
 
@@ -163,3 +163,90 @@ def test_a_warp_shapes_the_gradients_and_does_not_move():
     curved = Bilevel(jm.compose(jm.initialisation(), jm.preconditioner()), learner)
     np.testing.assert_allclose(jm.outcome(KEY, t_net, (tying, warps, (free, rest)), task)[0],
                                jm.outcome(KEY, curved, (warped, metric), task)[0], rtol=1e-12)
+
+
+def values(bilevel, theta, task):
+    """The outer loss and its derivative."""
+    return jax.jit(jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(theta)
+
+
+def test_latent_codes_begin_where_the_support_says_and_take_turns_with_the_weights():
+    task, model = problems.one(problems.classified()), problems.smooth_model
+    relation, decoder = model(4), model
+    made = {drift: jm.algorithms.leo(model(None), relation, decoder, problems.WAYS, 0.5, 2, 1, 0.7, drift).bilevel
+            for drift in (0.0, 3.0)}
+    theta = jax.jit(made[0.0].init)(KEY, task)
+    (nets, _), (x, y) = theta, task.support[:2]
+    features = model(None).apply(nets["encoder"], x)
+    pairs = jnp.array([[jnp.concatenate([a, b]) for b in features] for a in features])
+    codes = jax.vmap(lambda row: relation.apply(nets["relation"], row))(pairs).mean(1)
+    codes = np.array([codes[np.asarray(y) == way].mean(0) for way in range(problems.WAYS)])
+    mean, log_deviation = np.split(codes, 2, axis=1)
+
+    def start(key, theta):
+        return made[3.0].bias.shape(theta, task, made[3.0].learner).start(key, task)["latent"]
+
+    starts = jax.jit(jax.vmap(start, (0, None)))(jax.random.split(KEY, 4000), theta)
+    np.testing.assert_allclose(starts.mean(0), mean, atol=6 * np.exp(log_deviation).max() / 4000**0.5)
+    np.testing.assert_allclose(starts.std(0), np.exp(log_deviation), rtol=0.08)
+
+    learner = made[3.0].bias.shape(theta, task, made[3.0].learner)
+    key_process, _ = jax.random.split(KEY)  # of the process, in what follows
+    walked = jax.jit(lambda: jm.trajectory(key_process, learner, task))()
+    assert not np.any(walked.path["offset"][0]) and np.any(walked.path["offset"][1])
+    np.testing.assert_array_equal(walked.path["latent"][0], walked.path["latent"][1])
+    divergence = (mean**2 + np.exp(2 * log_deviation) - 1 - 2 * log_deviation).mean() / 2
+    moved = ((walked.end["latent"] - walked.start["latent"]) ** 2).mean()
+    np.testing.assert_allclose(learner.penalty(walked.end, walked.start), 0.7 * divergence + 3 * moved, rtol=1e-9)
+
+    # Inner learning is the same with and without; the outer loss has the penalty, with the end held constant.
+    loss, grad = values(made[3.0], theta, task)
+    plain, without = values(made[0.0], theta, task)
+
+    def drift(theta):
+        return 3 * jnp.mean((walked.end["latent"] - start(jax.random.split(key_process)[0], theta)) ** 2)
+
+    value, expected = jax.jit(jax.value_and_grad(drift))(theta)
+    np.testing.assert_allclose(loss - plain, value, rtol=1e-9)
+    chex.assert_trees_all_close(jax.tree.map(jnp.subtract, grad, without), expected, rtol=1e-8, atol=1e-12)
+    with pytest.raises(ValueError, match="an even number of outputs, .* got 3"):
+        jm.algorithms.leo(model(None), model(3), decoder, problems.WAYS).bilevel.init(KEY, task)
+
+
+def test_pretraining_is_ordinary_learning_and_fine_tuning_leaves_the_body():
+    encoder, classes = problems.smooth_model(None), 5
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(classes), 4)
+    pool = jm.pool(rng.normal(size=(classes, problems.FEATURES))[y] + rng.normal(size=(20, problems.FEATURES)), y)
+    sample = labelled(pool, 7)
+    task = sample(KEY)
+    bilevel = jm.algorithms.baseline_plus_plus(encoder, classes, problems.WAYS, steps=3).bilevel
+    theta = jax.jit(bilevel.init)(KEY, task)
+    assert task.support.x.shape == (0, problems.FEATURES) and theta[1].shape == (classes, problems.WIDTH)
+
+    def ordinary(theta):
+        features = encoder.apply(theta[0], task.query.x)
+        cosines = jax.vmap(lambda x: jax.vmap(lambda w: x @ w / jnp.linalg.norm(x) / jnp.linalg.norm(w))(theta[1]))(features)
+        return optax.softmax_cross_entropy_with_integer_labels(10 * cosines, task.query.y).mean()
+
+    for outer in (jm.query_loss, jm.inductive(jm.query_loss)):
+        got = values(bilevel._replace(outer=outer), theta, task)
+        chex.assert_trees_all_close(got, jax.value_and_grad(ordinary)(theta), rtol=1e-8, atol=1e-12)
+
+    episode = problems.one(problems.classified())
+    tuned, (body, head) = values(bilevel, theta, episode)
+    assert not np.any(head)  # of the old head nothing is left
+    plain = Bilevel(jm.representation(encoder), jm.learner.cosine(problems.WAYS, 10, optax.sgd(1.0), 3))
+    chex.assert_trees_all_close((tuned, body), values(plain, theta[0], episode), rtol=1e-12)
+
+
+def test_batches_hold_every_class_under_its_own_label():
+    images = np.zeros((6, 4, 4, 1), np.uint8)
+    images[np.arange(6), 0, np.arange(6) % 3, 0] = 51  # a class is where its mark stands
+    task = jax.jit(labelled(jm.pool(images, np.arange(6) % 3), 600, jm.rotations))(KEY)
+    back = jax.vmap(lambda image, turn: jm.rotations.apply(image, (4 - turn) % 4))(task.query.x, task.query.y % 4)
+    np.testing.assert_array_equal(back[:, 0, :, 0].argmax(1), task.query.y // 4)
+    assert float(task.query.x.max()) == pytest.approx(0.2)
+    assert np.bincount(task.query.y, minlength=12).min() > 25  # 50 are expected
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        labelled(jm.pool(images, np.arange(6) % 3), 0)
