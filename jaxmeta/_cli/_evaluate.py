@@ -30,6 +30,8 @@ def evaluate(
     lake: Annotated[Path | None, typer.Option(
         help="Instead of episodes the runs of Lake's within-alphabet one-shot protocol: an archive in the layout of "
         "Omniglot's all_runs.zip.", show_default=False)] = None,
+    views: Annotated[int, typer.Option(
+        min=1, help="With --lake: judge each run so often, its images bent anew at random, and average.")] = 1,
     compilation_cache: Annotated[bool, typer.Option(help="Keep compiled programs for the next time.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON on standard output.")] = False,
 ) -> None:
@@ -43,7 +45,7 @@ def evaluate(
 
         jaxmeta evaluate runs/a --data digits --ways 3 --json
 
-        jaxmeta evaluate runs/a --lake all_runs.zip
+        jaxmeta evaluate runs/a --lake all_runs.zip --views 16
     """
     import jax
 
@@ -80,7 +82,7 @@ def evaluate(
     if resized:
         say(f"jaxmeta: head {head}")
     if runs is not None:
-        return _lake(run, configuration, head, runs, jax.random.key(seed), bilevel, theta, as_json)
+        return _lake(run, configuration, head, runs, (jax.random.key(seed), bilevel, theta), views, as_json)
     measured = evaluation.evaluate(
         jax.random.key(seed), bilevel, theta, sample, episodes, experiment.mapper()).summary
     results = {name: {"mean": each.mean, "half": each.half} for name, each in measured.items()}
@@ -95,15 +97,15 @@ def evaluate(
           [["accuracy (%)", _interval(results["accuracy"], 100)], ["loss (nats)", _interval(results["loss"], 1)]])
 
 
-def _lake(run, configuration, head, runs, key, bilevel, theta, as_json):
+def _lake(run, configuration, head, runs, judged, views, as_json):
     """Errors of a run by Lake's protocol."""
     from jaxmeta.experiment import one_shot_errors
 
-    errors = one_shot_errors(key, bilevel, theta, runs)
+    errors = one_shot_errors(*judged, runs, views)
     results = {name: {"error": each.mean, "half": each.half, "runs": {run: float(value) for run, value in zip(runs.names, of)}}
                for name, (of, each) in errors._asdict().items()}
     if as_json:
-        return show_json({"run": str(run), "protocol": "lake", "ways": configuration.evaluation_ways,
+        return show_json({"run": str(run), "protocol": "lake", "views": views, "ways": configuration.evaluation_ways,
                           "inner_steps": configuration.evaluation_steps, "head": head, **results})
     words = {"alone": "each query by itself", "assigned": "the queries of a run dealt out one to one"}
     table(f"{run}: {configuration.algorithm}, {len(runs.names)} runs of within-alphabet {configuration.evaluation_ways}-way "

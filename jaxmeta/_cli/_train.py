@@ -31,6 +31,8 @@ def train(
         _TASK, "Shots of validation and test. Default: --shots.", min=1)] = None,
     rotations: Annotated[bool | None, _option(
         _TASK, "In training an image turned by 90, 180 or 270 degrees is another class.", "--rotations")] = None,
+    reflections: Annotated[bool | None, _option(_TASK, "In training a mirror image is another class.", "--reflections")] = None,
+    warps: Annotated[bool | None, _option(_TASK, "In training bend images at random, as by another hand.", "--warps")] = None,
     inductive: Annotated[bool | None, _option(
         _LEARNING, "Normalise a query by the support's statistics alone, not by those of the other queries.",
         "--inductive")] = None,

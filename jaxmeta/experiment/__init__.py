@@ -5,7 +5,18 @@ what came of it against learning without meta-learning.
 """
 
 from jaxmeta.experiment._baseline import from_scratch, raw_means
-from jaxmeta.experiment._build import Evaluation, Experiment, build, checked_inputs, evaluation, judged, mapper, shapes, trained
+from jaxmeta.experiment._build import (
+    Evaluation,
+    Experiment,
+    build,
+    checked_inputs,
+    evaluation,
+    judged,
+    mapper,
+    shapes,
+    trained,
+    training_sampler,
+)
 from jaxmeta.experiment._configuration import Configuration, checked, complete
 from jaxmeta.experiment._heads import at_other_ways
 from jaxmeta.experiment._judge import at_evaluation, judge, play
@@ -14,7 +25,8 @@ from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Method
 from jaxmeta.experiment._predict import predictions
 
 __all__ = [
-    "METHODS", "MODELS", "NORMS", "Configuration", "Evaluation", "Experiment", "Method", "OneShotErrors",
-    "at_evaluation", "at_other_ways", "build", "checked", "checked_inputs", "complete", "evaluation", "from_scratch", "judge", "judged",
+    "METHODS", "MODELS", "NORMS", "Configuration", "Evaluation", "Experiment", "Method", "OneShotErrors", "at_evaluation",
+    "at_other_ways", "build", "checked", "checked_inputs", "complete", "evaluation", "from_scratch", "judge", "judged",
     "mapper", "one_shot_errors", "one_shot_trials", "play", "predictions", "raw_means", "shapes", "trained",
+    "training_sampler",
 ]

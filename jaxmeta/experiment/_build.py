@@ -12,10 +12,10 @@ import optax
 
 from jaxmeta.base import Algorithm, Bilevel, Examples, Task, query_loss
 from jaxmeta.data import Dataset
-from jaxmeta.experiment._configuration import Configuration
+from jaxmeta.experiment._configuration import Configuration, variants
 from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Level
 from jaxmeta.parallel import Mapper, divisor, over_tasks, task_mesh
-from jaxmeta.tasks import episodes, inductive, pool, rotations
+from jaxmeta.tasks import augmented, episodes, inductive, pool, warps
 
 
 class Evaluation(NamedTuple):
@@ -55,15 +55,19 @@ def build(configuration: Configuration, dataset: Dataset, over: Mapper | None = 
     Raises:
       ValueError: If a split has too few classes for the ways, or too few examples for shots and queries.
     """
-    ways = configuration.ways
-    variants = {"variants": rotations} if configuration.rotations else {}
-    method = METHODS[configuration.algorithm]
     return Experiment(
         trained(configuration, over),
-        method.optimiser(configuration.outer_rate),
-        sampler(configuration, dataset, "train", ways, configuration.shots, method.sample, **variants),
-        sampler(configuration, dataset, "validation", ways, configuration.evaluation_shots),
+        METHODS[configuration.algorithm].optimiser(configuration.outer_rate),
+        training_sampler(configuration, dataset),
+        sampler(configuration, dataset, "validation", configuration.ways, configuration.evaluation_shots),
         evaluation(configuration, dataset, "test"))
+
+
+def training_sampler(configuration: Configuration, dataset: Dataset):
+    """Training tasks as the method wants them, with the variants and warps of the configuration."""
+    sample = sampler(configuration, dataset, "train", configuration.ways, configuration.shots,
+                     METHODS[configuration.algorithm].sample, variants=variants(configuration))
+    return augmented(sample, warps()) if configuration.warps else sample
 
 
 def trained(configuration: Configuration, over: Mapper | None = None) -> Algorithm:

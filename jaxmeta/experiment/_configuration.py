@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from jaxmeta import _check
 from jaxmeta.data import Dataset
 from jaxmeta.experiment._methods import METHODS, MODELS, NORMS
-from jaxmeta.tasks import rotations
+from jaxmeta.tasks import each_of, original, reflections, rotations
+from jaxmeta.tasks._episodes import Variants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Configuration:
       queries: Query examples a class.
       evaluation_ways, evaluation_shots: Those of validation and test.
       rotations: Whether images turned by 90, 180 and 270 degrees are classes of their own, in training.
+      reflections: Whether their mirror images are.
+      warps: Whether images are bent at random in training, see `jaxmeta.tasks.warps`.
       inductive: Whether a query is normalised by the support's statistics alone, not by its fellow queries'.
       inner_rate: Step size of the low level.
       inner_steps, evaluation_steps: Steps of the low level in training, in validation and test.
@@ -40,7 +44,7 @@ class Configuration:
       steps: Meta-batches.
       seed: Of all that is random.
       inputs: Shape of one input, without n; filled from the data.
-      classes: In the training split, with rotations each four times; filled from the data.
+      classes: In the training split, turned and mirrored ones included; filled from the data.
       centre, scale: Of each channel of windows, taken from the training split, in the source's unit; None for images.
     """
 
@@ -55,6 +59,8 @@ class Configuration:
     evaluation_ways: int | None = None
     evaluation_shots: int | None = None
     rotations: bool = False
+    reflections: bool = False
+    warps: bool = False
     inductive: bool = False
     inner_rate: float | None = None
     inner_steps: int | None = None
@@ -101,7 +107,7 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
         evaluation_shots=configuration.shots, inner_rate=method.inner_rate[0 if images else 1],
         inner_steps=method.inner_steps, evaluation_steps=method.evaluation_steps, outer_rate=method.outer_rate,
         tasks=method.tasks, inputs=dataset.inputs.shape[1:],
-        classes=len(train.class_names) * (rotations.count if configuration.rotations else 1), centre=centre, scale=scale)
+        classes=len(train.class_names) * variants(configuration).count, centre=centre, scale=scale)
     return checked(dataclasses.replace(
         configuration, **{name: value for name, value in defaults.items() if getattr(configuration, name) is None}))
 
@@ -115,8 +121,9 @@ def checked(full: Configuration) -> Configuration:
         fitting = [name for name, other in MODELS.items() if len(full.inputs) in other.axes]
         raise ValueError(f"model '{full.model}' is not for inputs of shape {list(full.inputs)}, which '{full.data}' has; "
                          f"choose one of {', '.join(fitting)}")
-    if full.rotations and len(full.inputs) != 3:
-        raise ValueError(f"rotations make classes of images, and '{full.data}' has windows; leave them out")
+    for name in ("rotations", "reflections", "warps"):
+        if getattr(full, name) and len(full.inputs) != 3:
+            raise ValueError(f"{name} are of images, and '{full.data}' has windows; leave them out")
     for name, least in _LEAST.items():
         _check.whole_number(name, getattr(full, name), least)
     if full.evaluation_ways > full.ways and not method.extends:
@@ -127,6 +134,12 @@ def checked(full: Configuration) -> Configuration:
         if not (math.isfinite(value) and (value >= 0 if open_end else value > 0)):
             raise ValueError(f"{name} must be {'at least' if open_end else 'above'} 0 and finite, got {value}")
     return full
+
+
+def variants(configuration: Configuration) -> Variants:
+    """What makes several classes of one in training."""
+    kinds = {rotations: configuration.rotations, reflections: configuration.reflections}
+    return functools.reduce(each_of, [kind for kind, wanted in kinds.items() if wanted], original)
 
 
 def chosen(what: str, name: str, among) -> str:

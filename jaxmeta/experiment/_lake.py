@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from jaxmeta import _check
 from jaxmeta.base import Bilevel, Examples, Task
 from jaxmeta.data import Dataset, OneShotRuns
 from jaxmeta.evaluation import Interval, interval
 from jaxmeta.experiment._predict import label_losses
+from jaxmeta.tasks import augmented, warps
 from jaxmeta.tasks._episodes import in_floats
 
 
@@ -30,17 +32,23 @@ class OneShotErrors(NamedTuple):
     assigned: tuple[np.ndarray, Interval]
 
 
-def one_shot_errors(key, bilevel: Bilevel, theta, runs: OneShotRuns) -> OneShotErrors:
+def one_shot_errors(key, bilevel: Bilevel, theta, runs: OneShotRuns, views: int = 1) -> OneShotErrors:
     """The errors of theta on runs.
 
     Args:
-      key: Of what the learner draws.
+      key: Of what the learner draws, and of the views.
       bilevel: For as many ways as the runs have.
       theta: As trained.
       runs: From `jaxmeta.data.one_shot_runs`, or `one_shot_trials`.
+      views: How often each run is judged, losses being averaged: once as it is, then with all of its images bent anew by
+        `jaxmeta.tasks.warps`.
+
+    Raises:
+      ValueError: For fewer views than 1.
     """
+    _check.whole_number("views", views, least=1)
     ways = runs.support.shape[1]
-    losses = np.asarray(_losses(key, theta, runs[:3], bilevel=bilevel, ways=ways))
+    losses = np.asarray(_losses(key, theta, runs[:3], bilevel=bilevel, ways=ways, views=views))
     alone = (losses.argmin(2) != runs.targets).mean(1)
     dealt = np.stack([linear_sum_assignment(each)[1] for each in losses])
     assigned = (dealt != runs.targets).mean(1)
@@ -79,13 +87,19 @@ def one_shot_trials(dataset: Dataset, runs: int, ways: int = 20, seed: int = 0) 
     return OneShotRuns(*(np.stack(part) for part in zip(*found)), tuple(f"trial{run:03d}" for run in range(runs)))
 
 
-@functools.partial(jax.jit, static_argnames=("bilevel", "ways"))
-def _losses(key, theta, runs, *, bilevel, ways):
+@functools.partial(jax.jit, static_argnames=("bilevel", "ways", "views"))
+def _losses(key, theta, runs, *, bilevel, ways, views):
     """`[R, W, W]`, of every query the loss if it were of each class."""
     def one(run):
         support, query, targets = run
         labels = jnp.arange(ways), targets.astype(int)
         task = Task(*(Examples(in_floats(x), y) for x, y in zip((support, query), labels)), jnp.zeros((), int))
-        return label_losses(key, bilevel, theta, task, ways)
+        losses = label_losses(key, bilevel, theta, task, ways)
+
+        def add_view(losses, view):
+            key_view, key_losses = jax.random.split(view)
+            return losses + label_losses(key_losses, bilevel, theta, augmented(lambda _: task, warps())(key_view), ways), None
+
+        return jax.lax.scan(add_view, losses, jax.random.split(key, views - 1))[0]
 
     return jax.lax.map(one, runs)

@@ -1,7 +1,7 @@
 """Task distributions: samplers `key -> Task`."""
 
 from jaxmeta.tasks._augmented import augmented, warps
-from jaxmeta.tasks._episodes import Pool, episodes, inductive, pool, rotations, sessions
+from jaxmeta.tasks._episodes import Pool, each_of, episodes, inductive, original, pool, reflections, rotations, sessions
 from jaxmeta.tasks._labelled import labelled
 from jaxmeta.tasks._planted import planted, planted_examples, planted_means
 from jaxmeta.tasks._quadratic import Quadratic, quadratic_adapted, quadratic_learner, quadratic_meta_gradient, quadratics
@@ -9,7 +9,7 @@ from jaxmeta.tasks._regression import sinusoids
 from jaxmeta.tasks._stream import stream
 
 __all__ = [
-    "Pool", "Quadratic", "augmented", "episodes", "inductive", "labelled", "planted", "planted_examples", "planted_means",
-    "pool", "quadratic_adapted", "quadratic_learner", "quadratic_meta_gradient", "quadratics", "rotations", "sessions",
-    "sinusoids", "stream", "warps",
+    "Pool", "Quadratic", "augmented", "each_of", "episodes", "inductive", "labelled", "original", "planted", "planted_examples",
+    "planted_means", "pool", "quadratic_adapted", "quadratic_learner", "quadratic_meta_gradient", "quadratics", "reflections",
+    "rotations", "sessions", "sinusoids", "stream", "warps",
 ]

@@ -61,6 +61,16 @@ original = Variants(1, lambda inputs, index: inputs)
 rotations = Variants(4, _rotate)
 """Images `[..., h, h, c]` turned by 0, 90, 180 and 270 degrees are four classes (Santoro et al., ICML 2016)."""
 
+reflections = Variants(2, lambda images, mirrored: jnp.where(mirrored, jnp.flip(images, -2), images))
+"""Images `[..., h, w, c]` and their mirror images are two classes."""
+
+
+@functools.cache
+def each_of(first: Variants, second: Variants) -> Variants:
+    """Every variant of the first in every variant of the second: `each_of(rotations, reflections)` are eight classes."""
+    return Variants(first.count * second.count, lambda inputs, index: second.apply(
+        first.apply(inputs, index // second.count), index % second.count))
+
 
 def index(labels, groups=None) -> Table:
     """The table of examples by group and class.

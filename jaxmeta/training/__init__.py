@@ -1,6 +1,6 @@
 """The outer loop: `fit` and what it needs. Imports come after `estimator` and `evaluation`."""
 
-from jaxmeta.training._checkpoint import restore_theta
+from jaxmeta.training._checkpoint import restore_theta, save_theta
 from jaxmeta.training._faults import Interrupted, NonFinite
 from jaxmeta.training._loop import fit
 from jaxmeta.training._optimiser import outer_adam, outer_muon
@@ -9,5 +9,5 @@ from jaxmeta.training._state import Best, Fitted, Metric, TrainState, metric
 
 __all__ = [
     "Best", "Event", "Fitted", "Interrupted", "Metric", "NonFinite", "TrainState", "console", "fit", "metric",
-    "outer_adam", "outer_muon", "restore_theta", "silent",
+    "outer_adam", "outer_muon", "restore_theta", "save_theta", "silent",
 ]

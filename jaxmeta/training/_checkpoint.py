@@ -53,21 +53,48 @@ def save(run: Path, state: PyTree, record: dict[str, Any]) -> Path:
       state: A `TrainState`.
       record: JSON values; `record["best"]["step"]` names the best checkpoint where there is one.
     """
-    import orbax.checkpoint as ocp
-
-    step, arrays = int(state.step), _flatten(state)
-    target = _path(run, step)
+    target = _path(run, int(state.step))
     if target.exists():
         return target
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        checkpointer.save(target, ocp.args.Composite(
-            arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)))
-    write_json(target / _DIGESTS, _digests(target))
+    _write(target, state, record)
     last = steps_in(run)[-2:]
     bests = {_best_of(run, kept) for kept in last}  # Of both: a run that falls back to the first needs its best.
     for old in set(steps_in(run)) - set(last) - bests:
         shutil.rmtree(_path(run, old))
     return target
+
+
+def save_theta(folder: str | os.PathLike, theta: PyTree, configuration: dict[str, Any]) -> Path:
+    """Writes theta as a run that is over, for `restore_theta` and `jaxmeta evaluate`: to hand on what was learned without what
+    learning it further would need.
+
+    Args:
+      folder: A new one, or one that is empty.
+      theta: As trained.
+      configuration: JSON values, such as `dataclasses.asdict` of an experiment's complete `Configuration`.
+
+    Returns:
+      The checkpoint's folder.
+
+    Raises:
+      ValueError: If the folder holds something.
+    """
+    run = Path(folder)
+    if run.exists() and any(run.iterdir()):
+        raise ValueError(f"the folder must be new or empty, got {run}; choose another one")
+    target = _path(run, 0)
+    _write(target, _OnlyTheta(theta), {"best": None})
+    write_json(run / "configuration.json", configuration)
+    return target
+
+
+def _write(target: Path, state: PyTree, record: dict[str, Any]) -> None:
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(target, ocp.args.Composite(
+            arrays=ocp.args.StandardSave(_flatten(state)), record=ocp.args.JsonSave(record)))
+    write_json(target / _DIGESTS, _digests(target))
 
 
 def clean(run: Path) -> None:

@@ -130,6 +130,7 @@ BAD = [
     (["--out", "/dev/null/run"], "/dev/null/run"),
     (["--algoritm", "maml"], "--algorithm"),
     (["--rotations", "--data", "watch", "--model", "conv1d"], "rotations"),
+    (["--warps", "--data", "watch", "--model", "conv1d"], "warps are of images"),
 ]
 
 

@@ -64,6 +64,25 @@ def test_dealing_out_one_to_one_repairs_what_two_queries_claim(tmp_path):
     assert errors.alone[0].tolist() == [1 / WAYS] and errors.assigned[0].tolist() == [0]
 
 
+def test_views_are_averaged_and_see_bent_images(tmp_path):
+    runs = data.one_shot_runs(archive(tmp_path / "all_runs.zip"))
+    seen = []
+
+    def look(params, x, reference=None):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x)
+        return x.reshape(len(x), -1)
+
+    bilevel = jm.protonet(jm.models.Model(lambda key, x: {}, look), WAYS).bilevel
+    errors = one_shot_errors(jax.random.key(0), bilevel, {}, runs, views=4)
+    jax.effects_barrier()
+    assert 0 <= errors.alone[1].mean < 0.5
+    originals = runs.support[0] / 255
+    bent = [np.abs(originals - image).max((1, 2, 3)).min() > 1e-3 for batch in seen for image in batch]
+    assert sum(bent) == 3 * len(bent) / 4 > 0
+    with pytest.raises(ValueError, match="views must be at least 1, got 0"):
+        one_shot_errors(jax.random.key(0), bilevel, {}, runs, views=0)
+
+
 def test_trials_stay_in_an_alphabet_and_in_two_drawings():
     glyphs = data.load("glyphs").split("validation")
     trials = one_shot_trials(glyphs, 6, ways=5, seed=3)

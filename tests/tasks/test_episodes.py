@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 import jaxmeta as jm
-from jaxmeta.tasks import sessions
+from jaxmeta.tasks import each_of, original, reflections, rotations, sessions
 from jaxmeta.tasks._episodes import drawer, index
 
 CLASSES, EACH = 7, 6
@@ -44,6 +44,17 @@ def test_every_class_and_example_is_drawn_as_often():
     sample = jm.episodes(jm.pool(tagged(), LABELS), ways=2, shots=1, queries=2)
     counts = np.bincount(draw(sample, 4000).support.x.astype(int).ravel(), minlength=len(LABELS))
     assert scipy.stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_variants_multiply_each_turn_mirrored_and_not():
+    image = np.arange(16, dtype=np.float32).reshape(4, 4, 1)
+    eight = each_of(rotations, reflections)
+    found = {np.asarray(eight.apply(image, index)).tobytes() for index in range(eight.count)}
+    turned = [np.rot90(image, turn) for turn in range(4)]
+    assert eight.count == 8 and found == {part.tobytes() for each in turned for part in (each, each[:, ::-1])}
+    assert each_of(rotations, reflections) is eight
+    assert all((original.apply(image, 0) == each_of(original, reflections).apply(image, index)).all() == (index == 0)
+               for index in range(2))
 
 
 def test_rotations_are_classes_of_their_own():

@@ -10,7 +10,7 @@ import pytest
 from small import draw, learner, lines, sample, train
 
 import jaxmeta as jm
-from jaxmeta.training import Event, Metric, fit, metric, outer_adam, restore_theta, silent
+from jaxmeta.training import Event, Metric, fit, metric, outer_adam, restore_theta, save_theta, silent
 
 
 def test_fit_reaches_the_mean_task_and_says_what_it_did(tmp_path):
@@ -30,6 +30,18 @@ def test_fit_reaches_the_mean_task_and_says_what_it_did(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
     chex.assert_trees_all_equal(restore_theta(tmp_path, fitted.theta), fitted.theta)
     chex.assert_trees_all_equal(restore_theta(tmp_path, fitted.theta, best=False), fitted.state.theta)
+
+
+def test_theta_is_handed_on_without_what_training_needs(tmp_path):
+    theta = {"slope": jnp.float32(2), "layers": [jnp.arange(3.0, dtype=jnp.float32)]}
+    target = save_theta(tmp_path / "given", theta, {"ways": 5})
+    chex.assert_trees_all_equal(restore_theta(tmp_path / "given", theta), theta)
+    assert json.loads((tmp_path / "given" / "configuration.json").read_text()) == {"ways": 5}
+    with pytest.raises(ValueError, match="the folder must be new or empty"):
+        save_theta(tmp_path / "given", theta, {})
+    next(path for path in target.rglob("*") if path.is_file() and path.stat().st_size > 20).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="whole checkpoint"), pytest.warns(UserWarning, match="damaged"):
+        restore_theta(tmp_path / "given", theta)
 
 
 def test_the_steps_are_those_of_a_plain_loop():

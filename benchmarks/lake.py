@@ -1,0 +1,99 @@
+"""Within-alphabet 20-way one-shot classification of Omniglot (Lake et al.), trained on 5 or 25 alphabets.
+
+    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 small2 background                          # what is shipped
+    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 --without warps reflections --steps 1500   # what makes it
+    jaxmeta evaluate benchmarks/models/lake_small1 --lake all_runs.zip --views 16                           # on official runs
+
+The background set's alphabets are dealt out: those trained on; some on whose trials recipes are chosen; the rest, on whose
+trials they are reported. Trials have the protocol's form, 20 characters of one alphabet, one drawing of each to learn from and
+another to classify; only that data sets do not tell people apart. No official run is among the data, so that nothing is tuned to
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+
+import jaxmeta as jm
+from benchmarks._record import environment, write
+from jaxmeta import data, experiment, training
+
+COMMON = experiment.Configuration(
+    data="omniglot_background", algorithm="protonet", model="conv3", width=64, ways=20, shots=1, queries=3, tasks=2,
+    rotations=True, reflections=True, warps=True, inductive=True, outer_rate=5e-3, steps=5000)
+PARTS = ("rotations", "reflections", "warps")  # of the recipe, that --without takes out
+WAYS, TRIALS, VIEWS, CHOOSING, REPORTED = 20, 400, (1, 16), 12, 5
+MODELS = pathlib.Path(__file__).parent / "models"
+
+
+def dealt(which: str) -> data.Dataset:
+    """The background set with the alphabets of a small one, or all but a few, as its training split."""
+    background = data.load("omniglot_background")
+    names = np.array(background.group_names)
+    if which == "background":
+        training_set, choosing = np.sort(np.random.default_rng(0).permutation(len(names))[REPORTED:]), 0
+    else:
+        training_set, choosing = np.flatnonzero(np.isin(names, data.load(f"omniglot_{which}").group_names)), CHOOSING
+    others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(names)), training_set))
+    parts = {"train": training_set, "validation": others[:choosing], "test": others[choosing:]}
+    return dataclasses.replace(background, splits={
+        part: np.flatnonzero(np.isin(background.class_groups, alphabets)).astype(np.int32)
+        for part, alphabets in parts.items()})
+
+
+def run(which: str, settings: dict, folder: pathlib.Path | None) -> tuple[dict, experiment.Configuration, object]:
+    """Trains on one set of alphabets and judges trials of the others."""
+    dataset = dealt(which)
+    configuration = experiment.complete(dataclasses.replace(COMMON, **settings), dataset)
+    over = experiment.mapper(configuration.tasks)
+    fitted = jm.fit(jax.random.key(configuration.seed), experiment.trained(configuration, over),
+                    experiment.training_sampler(configuration, dataset),
+                    training.outer_muon(configuration.outer_rate, configuration.steps), configuration.steps,
+                    tasks=configuration.tasks, folder=folder, resume=folder is not None,
+                    configuration=dataclasses.asdict(configuration), progress=training.console())
+    found = {"configuration": dataclasses.asdict(configuration), "seconds": fitted.seconds,
+             "alphabets": {part: list(dataset.split(part).group_names) for part in dataset.splits if len(dataset.splits[part])}}
+    judged = experiment.judged(dataclasses.replace(configuration, evaluation_ways=WAYS))
+    for part in ("validation", "test"):
+        if not len(dataset.splits[part]):
+            continue
+        trials = experiment.one_shot_trials(dataset.split(part), TRIALS, WAYS)
+        for views in VIEWS:
+            errors = experiment.one_shot_errors(jax.random.key(1), judged, fitted.theta, trials, views)
+            found.setdefault(part, {})[f"{views} views"] = {
+                kind: {"error": each.mean, "half": each.half} for kind, (_, each) in errors._asdict().items()}
+            print(f"{which}, {part}, {views} views: " + ", ".join(
+                f"{kind} {100 * each.mean:.2f} +- {100 * each.half:.2f} %" for kind, (_, each) in errors._asdict().items())
+                + f", trained {fitted.seconds / 60:.1f} min", flush=True)
+    return found, configuration, fitted.theta
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("which", nargs="+", choices=("small1", "small2", "background"))
+    parser.add_argument("--without", nargs="+", choices=PARTS, default=(), help="parts of the recipe to leave out")
+    parser.add_argument("--model", choices=("conv3", "conv4"), default=COMMON.model)
+    parser.add_argument("--steps", type=int, default=COMMON.steps)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=pathlib.Path, help="folder of run folders, so that a run cut short goes on")
+    parser.add_argument("--devices", type=int, default=2, help="CPU devices that tasks are shared out over")
+    given = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", given.devices)
+    settings = dict.fromkeys(given.without, False) | {"model": given.model, "steps": given.steps, "seed": given.seed}
+    default = given.steps == COMMON.steps and given.model == COMMON.model and not given.without and not given.seed
+    for which in given.which:
+        name = "_".join(["lake", which] if default else ["lake", which, given.model, str(given.steps), str(given.seed), *(
+            f"no_{part}" for part in given.without)])
+        found, configuration, theta = run(which, settings, given.runs and given.runs / name)
+        write(name, {"environment": environment("jax", "jaxlib", "flax", "optax"), "run": found})
+        if default:  # what is shipped
+            training.save_theta(MODELS / name, theta, dataclasses.asdict(configuration))
+
+
+if __name__ == "__main__":
+    main()
