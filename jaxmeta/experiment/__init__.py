@@ -22,11 +22,11 @@ from jaxmeta.experiment._heads import at_other_ways
 from jaxmeta.experiment._judge import at_evaluation, judge, play
 from jaxmeta.experiment._lake import OneShotErrors, one_shot_errors, one_shot_trials
 from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Method
-from jaxmeta.experiment._predict import predictions
+from jaxmeta.experiment._predict import predictions, probabilities
 
 __all__ = [
     "METHODS", "MODELS", "NORMS", "Configuration", "Evaluation", "Experiment", "Method", "OneShotErrors", "at_evaluation",
     "at_other_ways", "build", "checked", "checked_inputs", "complete", "evaluation", "from_scratch", "judge", "judged",
-    "mapper", "one_shot_errors", "one_shot_trials", "play", "predictions", "raw_means", "shapes", "trained",
+    "mapper", "one_shot_errors", "one_shot_trials", "play", "predictions", "probabilities", "raw_means", "shapes", "trained",
     "training_sampler",
 ]

@@ -15,6 +15,12 @@ def predictions(key, bilevel: Bilevel, theta, task: Task, ways: int) -> Int[Arra
     return label_losses(key, bilevel, theta, task, ways).argmin(1)
 
 
+def probabilities(key, bilevel: Bilevel, theta, task: Task, ways: int) -> Float[Array, "n ways"]:
+    """Of each query example the probability of each class, where the outer objective is a mean of `-log p(y_i)`."""
+    losses = label_losses(key, bilevel, theta, task, ways)
+    return jax.nn.softmax(-len(losses) * losses, axis=1)
+
+
 def label_losses(key, bilevel: Bilevel, theta, task: Task, ways: int) -> Float[Array, "n ways"]:
     """The outer objective if each query example were of each class: `outer(y_i = w)`, up to a constant an example.
 
