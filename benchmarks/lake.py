@@ -6,8 +6,7 @@
 
 The background set's alphabets are dealt out: those trained on; some on whose trials recipes are chosen; the rest, on whose
 trials they are reported. Trials have the protocol's form, 20 characters of one alphabet, one drawing of each to learn from and
-another to classify; only that data sets do not tell people apart. No official run is among the data, so that nothing is tuned to
-them.
+another to classify; only that data sets do not tell people apart. No official run is among the data: nothing is tuned to them.
 """
 
 from __future__ import annotations

@@ -253,9 +253,10 @@ def omniglot() -> World:
                  (0.1, 1.0), draw, {})
 
 
-def stretches(path):
-    """Windows of the six activities, and of each the activity, the person, the recording's place among the person's, and the
-    bout's place among those of its person, recording and activity."""
+def recorded():
+    """HAPT's windows of the six activities, and of each the activity, the person, the recording's place among the person's, and
+    the bout's place among those of its person, recording and activity."""
+    path = _source.locate((_hapt.RAW,), _source.source_folder(), pathlib.Path(sets.cache_folder()))[_hapt.RAW.name]
     windows, rows, seen, recordings = [], [], {}, {}
     for segment in _hapt.segments(path):
         activity = _hapt._ACTIVITIES.index(segment.label)
@@ -275,8 +276,7 @@ def stretches(path):
 
 
 def hapt(by_recording: bool) -> World:
-    path = _source.locate((_hapt.RAW,), _source.source_folder(), pathlib.Path(sets.cache_folder()))[_hapt.RAW.name]
-    windows, (labels, persons, recordings, bouts) = stretches(path)
+    windows, (labels, persons, recordings, bouts) = recorded()
     everyone = tuple(_hapt._PEOPLE)
     x = concepts.features(sets.Dataset("hapt", windows, labels, persons, tuple(_hapt._ACTIVITIES[:6]), everyone, "group",
                                        sets.seeded_split(everyone, (18, 4, 8))))
