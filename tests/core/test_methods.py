@@ -12,6 +12,8 @@ from sklearn.svm import LinearSVC
 import jaxmeta as jm
 from jaxmeta.base import Bilevel
 from jaxmeta.estimator import scheduled, staged
+from jaxmeta.evaluation import curve
+from jaxmeta.experiment import Configuration, at_evaluation, build, complete
 from jaxmeta.learner import matching, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
 from jaxmeta.tasks import labelled, quadratic_adapted, quadratic_learner
@@ -250,3 +252,19 @@ def test_batches_hold_every_class_under_its_own_label():
     assert np.bincount(task.query.y, minlength=12).min() > 25  # 50 are expected
     with pytest.raises(ValueError, match="size must be at least 1"):
         labelled(jm.pool(images, np.arange(6) % 3), 0)
+
+
+def test_a_configuration_pretrains_on_batches_and_is_judged_on_episodes():
+    dataset = jm.data.load("digits")
+    configuration = complete(Configuration(algorithm="baseline_plus_plus", data="digits", ways=2, rotations=True, model="mlp",
+                                           width=4, inner_steps=2, evaluation_steps=2), dataset)
+    made = build(configuration, dataset)
+    batch = made.sample(KEY)
+    assert configuration.classes == 4 * len(dataset.splits["train"]) and len(batch.support.y) == 0
+    assert int(batch.query.y.max()) >= len(dataset.splits["train"])  # labels of all classes and not an episode's
+    theta = jax.jit(made.algorithm.bilevel.init)(KEY, batch)
+    assert theta[1].shape == (configuration.classes, 4)
+    judged = at_evaluation(configuration, theta, made.test.bilevel)
+    chex.assert_trees_all_equal(judged, theta)
+    values = curve(KEY, made.test.bilevel, judged, made.test.sample, episodes=4, steps=2).values["accuracy"]
+    assert values.shape == (4, 3) and ((0 <= values) & (values <= 1)).all()
