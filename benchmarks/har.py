@@ -2,9 +2,9 @@
 
     JAXMETA_DATA=../shared/data python -m benchmarks.har [--shots 1 5] [--table]
 
-Five folds over 30 persons: 18 to learn from, 6 to choose settings on, 6 that are new. A task is one person's six activities
-under their own names: k windows of each from one recording, judged on windows of the other recording, in which the phone was put
-on anew. All methods have the same net (`conv1d`), the same tasks and, normalised by the support alone, see each query by itself:
+Five folds over 30 persons: 18 to learn from, 6 to choose settings on, 6 that are new. A task is a person's six activities
+under their own names: k windows of each from one recording, judged on windows of the other, in which the phone was put on anew.
+All methods have the same net (`conv1d`), the same tasks and, normalised by the support alone, see each query by itself:
 
   scratch     drawn anew and trained on the support by Adam
   pooled      one model of all persons' windows, as it is (0 steps) or fine-tuned on the support
@@ -77,7 +77,8 @@ def sampler(x, labels, persons, recordings, who, shots, queries):
 def accuracies(key, bilevels, theta, sample, persons: int):
     """`[settings, persons, steps + 1]`: of each person in 2 ways round."""
     def walk(bilevel, person):
-        return curve(key, bilevel, theta, only(sample, person), EPISODES, MOST if bilevel.learner.steps else 0).values["accuracy"].mean(0)
+        steps = MOST if bilevel.learner.steps else 0
+        return curve(key, bilevel, theta, only(sample, person), EPISODES, steps).values["accuracy"].mean(0)
 
     return np.array([[walk(each, person) for person in range(persons)] for each in bilevels])
 
@@ -113,7 +114,7 @@ def run(shots: int, seed: int) -> dict:
             for kind, (which, step) in kinds.items():
                 found["accuracy"].setdefault(kind, []).extend(reported[:, step].tolist())
                 found["chosen"].setdefault(kind, []).append([which, step])
-                print(f"{shots} shots, {kind}: {100 * reported[:, step].mean():.1f} %, setting {which}, {step} steps", flush=True)
+                print(f"{shots} shots, {kind}: {100 * reported[:, step].mean():.1f} % by {which}, {step} steps", flush=True)
     return found
 
 
