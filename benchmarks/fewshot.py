@@ -41,11 +41,11 @@ _BOTH = ((5, 1), (20, 1))
 _FIVE, _TWENTY = dict(ways=5, shots=1, queries=3), dict(ways=20, shots=1, queries=3)
 
 
-def _gradient(algorithm, steps, tasks=4, **more):
+def gradient_cell(algorithm, steps, tasks=4, **more):
     return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more)
 
 
-def _metric(algorithm, steps, tests=_BOTH, **more):
+def metric_cell(algorithm, steps, tests=_BOTH, **more):
     return Cell(dict(algorithm=algorithm, tasks=2, outer_rate=5e-3, steps=steps) | _TWENTY | more, tests)
 
 
@@ -55,18 +55,19 @@ _METRIC = ("protonet", "matching_net", "relation_net", "r2d2", "metaoptnet")
 _BUDGET = 60_000  # meta-batches, with 32 tasks of 5 ways or 16 of 20: Finn et al., 2017
 
 PRESETS = {
-    "quick": {**{name: _gradient(name, 2000) for name in _GRADIENT}, **{name: _metric(name, 1000) for name in _METRIC}},
+    "quick": {**{name: gradient_cell(name, 2000) for name in _GRADIENT}, **{name: metric_cell(name, 1000) for name in _METRIC}},
     "hour": {
-        "protonet": _metric("protonet", 10_000),
-        "r2d2": _metric("r2d2", 6000),
-        "maml": _gradient("maml", 30_000),
-        "anil": _gradient("anil", 20_000),
-        "maml_plus_plus": _metric("maml_plus_plus", 6000, ((20, 1),), queries=1),
+        "protonet": metric_cell("protonet", 10_000),
+        "r2d2": metric_cell("r2d2", 6000),
+        "maml": gradient_cell("maml", 30_000),
+        "anil": gradient_cell("anil", 20_000),
+        "maml_plus_plus": metric_cell("maml_plus_plus", 6000, ((20, 1),), queries=1),
     },
     "full": {
-        **{f"{name}_{ways}w{shots}s": _gradient(name, _BUDGET, 32 if ways == 5 else 16, ways=ways, shots=shots, queries=15)
-           ._replace(tests=((ways, shots),)) for name in _GRADIENT for ways in (5, 20) for shots in (1, 5)},
-        **{f"{name}_{shots}s": _metric(name, _BUDGET // 3, ((5, shots), (20, shots)), ways=60, shots=shots, queries=5, tasks=1)
+        **{f"{name}_{ways}w{shots}s": gradient_cell(
+            name, _BUDGET, 32 if ways == 5 else 16, ways=ways, shots=shots, queries=15)._replace(tests=((ways, shots),))
+           for name in _GRADIENT for ways in (5, 20) for shots in (1, 5)},
+        **{f"{name}_{shots}s": metric_cell(name, _BUDGET // 3, ((5, shots), (20, shots)), ways=60, shots=shots, queries=5, tasks=1)
            for name in _METRIC for shots in (1, 5)},
     },
 }
@@ -82,17 +83,28 @@ PUBLISHED = {  # (algorithm, ways, shots) -> accuracy in %, source
 }
 
 
-def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
-    """Trains one cell and judges it."""
-    dataset = data.load("omniglot")
-    configuration = experiment.complete(experiment.Configuration(**COMMON, **cell.settings, seed=seed), dataset)
+def trained(settings: dict, seed: int, folder: pathlib.Path | None):
+    """The configuration, complete, and what came of training it."""
+    configuration = experiment.Configuration(**COMMON | settings, seed=seed)
+    dataset = data.load(configuration.data)
+    configuration = experiment.complete(configuration, dataset)
     made = experiment.build(configuration, dataset, experiment.mapper(configuration.tasks))
     optimiser = training.outer_muon(configuration.outer_rate, configuration.steps)
-    key_train, key_test = jax.random.split(jax.random.key(seed))
-    fitted = jm.fit(key_train, made.algorithm, made.sample, optimiser, configuration.steps, tasks=configuration.tasks,
-                    validation=made.validation, validate_every=configuration.steps // VALIDATIONS, episodes=VALIDATION,
-                    folder=folder, configuration=dataclasses.asdict(configuration), resume=folder is not None,
-                    progress=training.console())
+    return configuration, jm.fit(
+        keys(seed)[0], made.algorithm, made.sample, optimiser, configuration.steps, tasks=configuration.tasks,
+        validation=made.validation, validate_every=configuration.steps // VALIDATIONS, episodes=VALIDATION, folder=folder,
+        configuration=dataclasses.asdict(configuration), resume=folder is not None, progress=training.console())
+
+
+def keys(seed: int):
+    """Of training and of the test."""
+    return jax.random.split(jax.random.key(seed))
+
+
+def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
+    """Trains one cell and judges it."""
+    configuration, fitted = trained(cell.settings, seed, folder)
+    dataset = data.load(configuration.data)
     result = {"configuration": dataclasses.asdict(configuration), "seed": seed,
               "command": f"python -m benchmarks.fewshot {' '.join(sys.argv[1:])}",
               "environment": environment("jax", "jaxlib", "flax", "optax"), "seconds": fitted.seconds,
@@ -104,7 +116,7 @@ def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
                                          inductive=kind == "inductive")
             bilevel, sample = experiment.evaluation(judged, dataset, "test")
             theta = experiment.at_evaluation(judged, fitted.theta, bilevel)
-            values = evaluate(key_test, bilevel, theta, sample, EPISODES, experiment.mapper(EPISODES)).values
+            values = evaluate(keys(seed)[1], bilevel, theta, sample, EPISODES, experiment.mapper(EPISODES)).values
             mean, half, _ = interval(values["accuracy"])
             result["tests"].setdefault(f"{ways}-way {shots}-shot", {})[kind] = {
                 "accuracy": mean, "half": half, "loss": float(values["loss"].mean()),

@@ -1,0 +1,124 @@
+"""How far what was learned on glyphs carries: to Omniglot, digits and MNIST, more steps, shots and ways; and is it calibrated?
+
+    JAXMETA_DATA=../shared/data python -m benchmarks.across [--cells maml anil protonet] [--table]
+
+Nets are trained on episodes of `glyphs`, strokes of vector fonts, 5-way 1-shot (MAML, ANIL) or 20-way 1-shot (ProtoNet) and
+judged, normalised by the support alone, on 600 episodes: of glyphs' and Omniglot's test classes, and of all ten digits of two
+other sets. Calibration is the expected error of 15 bins over all queries. No raw data of the other sets were seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+import jax
+import numpy as np
+
+from benchmarks._record import RESULTS, environment, write
+from benchmarks.fewshot import gradient_cell, keys, metric_cell, trained
+from jaxmeta import data, experiment
+from jaxmeta.evaluation import calibration, curve, evaluate, interval
+
+CELLS = {"maml": gradient_cell("maml", 1500), "anil": gradient_cell("anil", 1500), "protonet": metric_cell("protonet", 600)}
+EPISODES, MOST, QUERIES = 600, 10, 3
+SETS = ("glyphs", "omniglot", "digits", "mnist")
+SHOTS, WAYS = (1, 2, 5, 10), (2, 5, 10, 20)
+
+
+def whole(name: str):
+    """The set with all that may be asked for as its test: digits are too few to be split."""
+    dataset = data.load(name)
+    if name not in ("digits", "mnist"):
+        return dataset
+    return dataclasses.replace(dataset, splits={"test": np.arange(len(dataset.class_names), dtype=np.int32)})
+
+
+def judged(configuration, theta, dataset, **settings):
+    """Bilevel problem, theta and sampler."""
+    changed = dataclasses.replace(configuration, queries=QUERIES, **settings)
+    bilevel, sample = experiment.evaluation(changed, dataset, "test")
+    return changed, bilevel, experiment.at_evaluation(changed, theta, bilevel), sample
+
+
+def accuracy(key, configuration, theta, dataset, **settings):
+    """Mean and half interval of an evaluation with other settings."""
+    _, *problem = judged(configuration, theta, dataset, **settings)
+    mean, half, _ = interval(evaluate(key, *problem, EPISODES).values["accuracy"])
+    return {"accuracy": mean, "half": half}
+
+
+def calibrated(key, configuration, theta, dataset):
+    """The calibration of all queries of the episodes."""
+    changed, bilevel, theta, sample = judged(configuration, theta, dataset, evaluation_ways=5, evaluation_shots=1)
+
+    def one(key):
+        key_sample, key_learn = jax.random.split(key)
+        task = sample(key_sample)
+        return experiment.probabilities(key_learn, bilevel, theta, task, changed.evaluation_ways), task.query.y
+
+    chances, labels = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(key, EPISODES))
+    found = calibration(np.asarray(chances).reshape(-1, 5), np.asarray(labels).ravel())
+    return {"error": found.error, "over": found.over}
+
+
+def run(cell, seed: int) -> dict:
+    """Trains one net and judges it everywhere."""
+    configuration, fitted = trained({**cell.settings, "data": "glyphs"}, seed, None)
+    key, theta = keys(seed)[1], fitted.theta
+    found = {"configuration": dataclasses.asdict(configuration), "seconds": fitted.seconds, "sets": {}}
+    for name in SETS:
+        dataset = whole(name)
+        found["sets"][name] = {"calibration": calibrated(key, configuration, theta, dataset), **{
+            f"5-way {shots}-shot": accuracy(key, configuration, theta, dataset, evaluation_ways=5, evaluation_shots=shots)
+            for shots in (1, 5)}}
+        print(configuration.algorithm, name, found["sets"][name], flush=True)
+    omniglot = whole("omniglot")
+    found["shots"] = {shots: accuracy(key, configuration, theta, omniglot, evaluation_ways=5, evaluation_shots=shots)
+                      for shots in SHOTS}
+    found["ways"] = {ways: accuracy(key, configuration, theta, omniglot, evaluation_ways=ways, evaluation_shots=1)
+                     for ways in WAYS}
+    if configuration.inner_steps:
+        _, *problem = judged(configuration, theta, omniglot, evaluation_ways=5, evaluation_shots=1)
+        steps = curve(key, *problem, EPISODES, MOST).summary["accuracy"]
+        found["steps"] = {step: {"accuracy": mean, "half": half} for step, (mean, half, _) in enumerate(steps)}
+    return found
+
+
+def table(cells: dict) -> str:
+    """Three tables: sets, then shots and ways, then steps."""
+    def cell(value):
+        return f"{100 * value['accuracy']:.1f} ± {100 * value['half']:.1f}"
+
+    def rows(head, lines):
+        return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(line)} |" for line in lines)])
+
+    tests = [f"5-way {shots}-shot" for shots in (1, 5)]
+    sets = rows(["", *(f"{name}, {what}" for name in SETS for what in ("1 shot", "5 shots", "ECE"))], [
+        [name, *(text for each in SETS for text in (
+            *(cell(of["sets"][each][test]) for test in tests), f"{100 * of['sets'][each]['calibration']['error']:.1f}"))]
+        for name, of in cells.items()])
+    more = rows(["", *(f"5-way {shots}-shot" for shots in SHOTS), *(f"{ways}-way 1-shot" for ways in WAYS)], [
+        [name, *(cell(value) for what in ("shots", "ways") for value in of[what].values())] for name, of in cells.items()])
+    steps = rows(["steps", *map(str, range(MOST + 1))], [
+        [name, *(cell(value) for value in of["steps"].values())] for name, of in cells.items() if "steps" in of])
+    return "\n\n".join([sets, more, steps])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--devices", type=int, default=2, help="CPU devices that tasks are shared out over")
+    parser.add_argument("--table", action="store_true", help="print what the result has")
+    given = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", given.devices)
+    if not given.table:
+        cells = {name: run(CELLS[name], given.seed) for name in given.cells}
+        write("across", {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed, "cells": cells})
+    print(table(json.loads((RESULTS / "across.json").read_text())["cells"]))
+
+
+if __name__ == "__main__":
+    main()
