@@ -67,7 +67,8 @@ PRESETS = {
         **{f"{name}_{ways}w{shots}s": gradient_cell(
             name, _BUDGET, 32 if ways == 5 else 16, ways=ways, shots=shots, queries=15)._replace(tests=((ways, shots),))
            for name in _GRADIENT for ways in (5, 20) for shots in (1, 5)},
-        **{f"{name}_{shots}s": metric_cell(name, _BUDGET // 3, ((5, shots), (20, shots)), ways=60, shots=shots, queries=5, tasks=1)
+        **{f"{name}_{shots}s": metric_cell(
+            name, _BUDGET // 3, ((5, shots), (20, shots)), ways=60, shots=shots, queries=5, tasks=1)
            for name in _METRIC for shots in (1, 5)},
     },
 }
