@@ -41,21 +41,28 @@ _BOTH = ((5, 1), (20, 1))
 _FIVE, _TWENTY = dict(ways=5, shots=1, queries=3), dict(ways=20, shots=1, queries=3)
 
 
-def gradient_cell(algorithm, steps, tasks=4, **more):
-    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more)
+def gradient_cell(algorithm, steps, tasks=4, tests=((5, 1),), **more):
+    """Trained 5-way 1-shot, as MAML is."""
+    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more, tests)
 
 
 def metric_cell(algorithm, steps, tests=_BOTH, **more):
+    """Trained 20-way 1-shot, as prototypical networks are."""
     return Cell(dict(algorithm=algorithm, tasks=2, outer_rate=5e-3, steps=steps) | _TWENTY | more, tests)
 
 
 _GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "maml_plus_plus", "alfa", "l2f",
-             "bootstrapped_maml", "proto_maml")
-_METRIC = ("protonet", "matching_net", "relation_net", "r2d2", "metaoptnet")
+             "bootstrapped_maml", "proto_maml", "t_net", "leo")
+_METRIC = ("protonet", "matching_net", "relation_net", "r2d2", "metaoptnet", "baseline_plus_plus")
 _BUDGET = 60_000  # meta-batches, with 32 tasks of 5 ways or 16 of 20: Finn et al., 2017
 
 PRESETS = {
-    "quick": {**{name: gradient_cell(name, 2000) for name in _GRADIENT}, **{name: metric_cell(name, 1000) for name in _METRIC}},
+    "quick": {
+        **{name: gradient_cell(name, 1500) for name in _GRADIENT},
+        **{name: gradient_cell(name, 500) for name in ("reptile", "imaml", "cavia")},  # many steps, or a slower normalisation
+        "black_box": gradient_cell("black_box", 1500),
+        **{name: metric_cell(name, 800) for name in _METRIC},
+    },
     "hour": {
         "protonet": metric_cell("protonet", 10_000),
         "r2d2": metric_cell("r2d2", 6000),
@@ -65,7 +72,7 @@ PRESETS = {
     },
     "full": {
         **{f"{name}_{ways}w{shots}s": gradient_cell(
-            name, _BUDGET, 32 if ways == 5 else 16, ways=ways, shots=shots, queries=15)._replace(tests=((ways, shots),))
+            name, _BUDGET, 32 if ways == 5 else 16, ((ways, shots),), ways=ways, shots=shots, queries=15)
            for name in _GRADIENT for ways in (5, 20) for shots in (1, 5)},
         **{f"{name}_{shots}s": metric_cell(
             name, _BUDGET // 3, ((5, shots), (20, shots)), ways=60, shots=shots, queries=5, tasks=1)

@@ -13,12 +13,15 @@ with the planted groups; against k-means (10 starts) on ridge regressions of the
 support, 6 a query. `tied(soft_by_index(4))`, the assignment the high level's, the values learned in 5 steps. Against k-means on
 the entries of ridge regressions, on the true w, and on noise. The loss is on 100 new tasks, against true groups and no tying.
 
-`trees`: 18 nodes under 3 x 3 x 2 branches, w of 8 entries that walk down the tree by steps of deviation 1, 0.7 and 0.3; 8
-examples a node to train, 8 to validate; new ones of the same nodes to test: 4 to adapt to, 60 to judge by. `soft_tree_maml`
-with (3, 9) nodes; the decided trees of 8 restarts are learned anew as the others are, and validation chooses among them, and
-of every method the prior's strength. Seeded: routes begin near concepts drawn at random, by distances of ridge regressions.
-Derived: Ward's linkage cut at 3 and 9, of ridge regressions and of gradients at one regression for all. All know the scales of
-the depths. Triplet agreement with the planted tree, and squared errors with paired intervals.
+`trees`: 18 nodes under 3 x 3 x 2 branches, w of 8 or 32 entries that walk down the tree by steps of deviation 1, 0.7 and 0.3,
+and noise of several deviations. A node has as many examples to train as w has entries, and as many to validate; new ones of the
+same nodes to test: half as many to adapt to, 60 to judge by. Trees, of widths (3, 9), are searched for in training and
+validation examples: by nearness (MAML with `near_tree`, its temperature falling from 10 to 0.1), by logits
+(`soft_tree_maml`), of 4 restarts each the one of least outer loss, penalty and all, and by Ward's linkage cut at 3 and 9, of
+ridge regressions and of the true w. Every tree is then learned anew from training examples, and validation chooses the prior's
+strength. All know the scales of the depths. Triplet agreement with the planted tree, squared errors with paired intervals, and
+the outer loss that a tree reaches less that of the true tree, at one strength and with all known examples: below 0, the
+problem and not the search is why it is another.
 """
 
 import argparse
@@ -86,16 +89,18 @@ def paced(rate: float, structure: float):
     return optax.partition({"structure": optax.adam(structure), "rest": optax.adam(rate)}, label)
 
 
-def trained(key, algorithm: Algorithm, optimiser, pool: Task, steps: int, begin=lambda theta: theta):
-    """Theta after steps that go through the pool in turn, and the mean outer loss of the last round."""
+def trained(key, algorithm: Algorithm, optimiser, pool: Task, steps: int, annealed=None):
+    """Theta after steps that go through the pool in turn, and the mean outer loss of the last round; `annealed` gives the
+    estimator by the share of the steps that are made, where it changes."""
     key_init, key_steps = jax.random.split(key)
-    theta = begin(algorithm.bilevel.init(key_init, jax.tree.map(lambda leaf: leaf[0, 0], pool)))
+    theta = algorithm.bilevel.init(key_init, jax.tree.map(lambda leaf: leaf[0, 0], pool))
     rounds = len(jax.tree.leaves(pool)[0])
 
     def step(carry, i):
         theta, memory = carry
         tasks = jax.tree.map(lambda leaf: leaf[i % rounds], pool)
-        estimate, _ = algorithm.estimator.estimate(jax.random.fold_in(key_steps, i), algorithm.bilevel, theta, tasks, ())
+        estimator = algorithm.estimator if annealed is None else annealed(i / steps)
+        estimate, _ = estimator.estimate(jax.random.fold_in(key_steps, i), algorithm.bilevel, theta, tasks, ())
         updates, memory = optimiser.update(estimate.grad, memory, theta)
         return (optax.apply_updates(theta, updates), memory), estimate.loss
 
@@ -108,10 +113,10 @@ def judged(bilevel: Bilevel, theta, tasks: Task):
     return jnp.mean(jax.vmap(lambda task: jm.process.outcome(jax.random.key(0), bilevel, theta, task)[0])(tasks))
 
 
-def ridge(data: Examples):
+def ridge(data: Examples, noise=NOISE):
     """`[N, d]`: every node fitted alone, to the variance of noise over that of w."""
     eye = jnp.eye(data.x.shape[-1])
-    return jax.vmap(lambda x, y: jnp.linalg.solve(x.T @ x + NOISE**2 * eye, x.T @ y))(data.x, data.y)
+    return jax.vmap(lambda x, y: jnp.linalg.solve(x.T @ x + noise**2 * eye, x.T @ y))(data.x, data.y)
 
 
 def k_means(vectors, groups):
@@ -235,8 +240,9 @@ def entries(seeds: int, restarts: int = 8, steps: int = 800, rates=(0.05, 0.015)
 
 TREE = jh.Tree.from_nested((((0, 1), (2, 3), (4, 5)), ((6, 7), (8, 9), (10, 11)), ((12, 13), (14, 15), (16, 17))))
 WIDTHS, SCALES = (3, 9), (1.0, 0.7, 0.3)
-TRAIN, VALID, ADAPT, JUDGE = 8, 8, 4, 60
-STRENGTHS = (0.001, 0.003, 0.01, 0.03)
+JUDGE, STRENGTH, STRENGTHS = 60, 0.003, (0.001, 0.003, 0.01, 0.03, 0.0)
+HOT, COLD = 10.0, 0.1
+CELLS = ((8, 0.5), (32, 0.5), (32, 1.0), (32, 2.0), (32, 3.0))  # entries of w, deviation of noise
 
 
 def ancestors_of(vectors) -> np.ndarray:
@@ -256,11 +262,18 @@ def tree_of(ancestors) -> jh.Tree:
     return jt.decided_tree([above, np.eye(WIDTHS[1])[ancestors[1]]])
 
 
-def leaning(key, vectors, width: int):
-    """Logits of vectors towards some of them, drawn at random as k-means begins, and those."""
-    centres = jax.random.choice(key, vectors, (width,), replace=False)
-    square = jnp.sum((vectors[:, None] - centres[None]) ** 2, -1)
-    return -4 * square / jnp.mean(square), centres
+def nearest(children, parents):
+    return jnp.argmin(jnp.sum((children[:, None] - parents[None]) ** 2, -1), 1)
+
+
+def by_nearness(learner):
+    """The algorithm at its last temperature, and its estimator by the share of the steps that are made."""
+    def annealed(share):
+        tying = jt.near_tree(TREE.size, WIDTHS, SCALES, HOT * jnp.power(COLD / HOT, share))
+        return penalised(perturbed(unrolled(), jax.random.normal, 0.01, STRUCTURE), tying.penalty, STRENGTH)
+
+    tying = jt.near_tree(TREE.size, WIDTHS, SCALES, COLD)
+    return Algorithm(Bilevel(hierarchical(jm.initialisation(), tying), learner), annealed(1.0)), annealed
 
 
 def summed(paths, strength) -> tuple[Tying, callable]:
@@ -270,78 +283,90 @@ def summed(paths, strength) -> tuple[Tying, callable]:
     return tying, lambda delta: strength * jnp.sum(delta**2 / (2 * jnp.asarray(scales**2))[:, None])
 
 
-def trees(seeds: int, restarts: int = 8, steps: int = 800, rates=(0.05, 0.015), strength: float = 0.003,
-          refit: int = 300) -> dict:
+def trees(seeds: int) -> dict:
+    cells, programs = {}, {size: searches(size) for size, _ in CELLS}
+    for size, noise in CELLS:
+        title = f"{size} entries, noise {noise}"
+        cells[title] = {part: show(f"trees, {title}, {part}", table)
+                        for part, table in tree_cell(*programs[size], seeds, noise).items()}
+    return cells
+
+
+def searches(size: int, restarts: int = 4, steps: int = 800, refit: int = 300):
+    """Jitted, over seeds: the trees that are found; and trees that are given, learned."""
     learner = regressor(0.1, 1)
-    soft = soft_tree_maml(learner, TREE.size, WIDTHS, SCALES, strength)
+    near, annealed = by_nearness(learner)
+    soft = soft_tree_maml(learner, TREE.size, WIDTHS, SCALES, STRENGTH)
+    adapt = size // 2
 
-    def data_of(key):
+    def data_of(key, noise):
         keys = jax.random.split(key, 5)
-        w = planted_means(keys[0], TREE, SIZE, SCALES)
-        train, valid, new = (drawn(own, w, count) for own, count in zip(keys[1:4], (TRAIN, VALID, ADAPT + JUDGE)))
-        held = first(joined(Examples(*(field[:, :ADAPT] for field in train[:2])), valid), ADAPT)
-        return w, joined(train, valid), splits(keys[4], train, ADAPT), held, first(new, ADAPT)
+        w = planted_means(keys[0], TREE, size, SCALES)
+        train, valid, new = (drawn(own, w, count, noise) for own, count in zip(keys[1:4], (size, size, adapt + JUDGE)))
+        held = first(joined(Examples(*(field[:, :adapt] for field in train[:2])), valid), adapt)
+        return w, joined(train, valid), splits(keys[4], train, adapt), held, first(new, adapt)
 
-    def search(key):
-        w, known, pool, held, new = data_of(key)
+    def search(key, noise):
+        w, known, _, _, _ = data_of(key, noise)
+        key_splits, *key_runs = jax.random.split(jax.random.fold_in(key, 1), 1 + restarts)
+        pool = splits(key_splits, known, adapt)
 
-        def run(key, seeded):
-            key_low, key_high = jax.random.split(jax.random.fold_in(key, 1))
-            low, centres = leaning(key_low, ridge(known), WIDTHS[1])
-            near = leaning(key_high, centres, WIDTHS[0])[0], low
+        def by_distance(key):
+            phi, loss = trained(key, near, optax.adam(0.03), pool, steps, annealed)
+            _, top, low = phi["structure"]
+            at = nearest(phi["theta"], low)
+            return jnp.stack([nearest(low, top)[at], at]), loss
 
-            def begin(phi):
-                return phi | {"structure": jax.tree.map(lambda a, b: jnp.where(seeded, a, b), near, phi["structure"])}
+        def by_logits(key):
+            phi, loss = trained(key, soft, paced(0.05, 0.015), pool, steps)
+            at = jnp.argmax(phi["structure"][1], -1)
+            return jnp.stack([jnp.argmax(phi["structure"][0], -1)[at], at]), loss
 
-            phi, _ = trained(key, soft, paced(*rates), pool, steps, begin)
-            nodes = jnp.argmax(phi["structure"][1], -1)
-            return {"ancestors": jnp.stack([jnp.argmax(phi["structure"][0], -1)[nodes], nodes]),
-                    "valid": judged(soft.bilevel, phi, held), "test": judged(soft.bilevel, phi, new)}
+        runs = {name: jax.vmap(run)(jnp.stack(key_runs)) for name, run in (("nearness", by_distance), ("logits", by_logits))}
+        return runs, w, ridge(known, noise)
 
-        runs = jax.vmap(run)(jax.random.split(jax.random.fold_in(key, 1), 2 * restarts), jnp.arange(2 * restarts) >= restarts)
-        pooled = ridge(Examples(known.x.reshape(1, -1, SIZE), known.y.reshape(1, -1)))[0]
-        gradients = jnp.einsum("cnd,cn->cd", known.x, known.x @ pooled - known.y)
-        return runs, {"w": w, "ridge": ridge(known), "gradients": gradients}
-
-    def given(key, paths, strength):
-        _, _, pool, held, new = data_of(key)
+    def given(key, noise, paths, strength):
+        _, known, pool, held, new = data_of(key, noise)
         tying, prior = summed(paths, strength)
         algorithm = Algorithm(Bilevel(hierarchical(jm.initialisation(), tying), learner), penalised(unrolled(), prior))
-        delta, _ = trained(key, algorithm, optax.adam(optax.cosine_decay_schedule(0.1, refit)), pool, refit)
-        return judged(algorithm.bilevel, delta, held), judged(algorithm.bilevel, delta, new)
+        optimiser = optax.adam(optax.cosine_decay_schedule(0.1, refit))
+        delta, _ = trained(key, algorithm, optimiser, pool, refit)
+        _, loss = trained(key, algorithm, optimiser, splits(key, known, adapt), refit)
+        return judged(algorithm.bilevel, delta, held), judged(algorithm.bilevel, delta, new), loss
 
+    over_all = jax.vmap(jax.vmap(jax.vmap(given, (None, None, None, 0)), (None, None, 0, None)), (0, None, 1, None))
+    return jax.jit(jax.vmap(search, (0, None))), jax.jit(over_all)
+
+
+def tree_cell(search, learn, seeds: int, noise: float) -> dict:
     keys, rows = jax.random.split(jax.random.key(3), seeds), np.arange(seeds)
-    runs, seen = jax.device_get(jax.jit(jax.vmap(search))(keys))
+    runs, w, ridges = jax.device_get(search(keys, noise))
     true = np.stack([np.arange(TREE.size) // 6, np.arange(TREE.size) // 2])
     rng = np.random.default_rng(0)
     found = {"true tree": [true] * seeds, "true tree, permuted": [true[:, rng.permutation(TREE.size)] for _ in rows],
-             "Ward on ridge": [ancestors_of(one) for one in seen["ridge"]],
-             "Ward on gradients": [ancestors_of(one) for one in seen["gradients"]],
-             "Ward on true w": [ancestors_of(one) for one in seen["w"]]}
-    found |= {f"restart {r}": list(runs["ancestors"][:, r]) for r in range(2 * restarts)}
+             "Ward on ridge": [ancestors_of(one) for one in ridges], "Ward on true w": [ancestors_of(one) for one in w]}
+    found |= {f"learned by {name}": list(trees[rows, losses.argmin(1)]) for name, (trees, losses) in runs.items()}
+    agreement = {name: agreeing(each) for name, each in found.items()}
+    for name, (trees, _) in runs.items():
+        every = np.stack([agreeing(each) for each in trees])
+        agreement |= {f"learned by {name}, any restart": every.mean(1), f"learned by {name}, best restart": every.max(1)}
+    agreement |= {f"learned by nearness - {name}": agreement["learned by nearness"] - agreement[name]
+                  for name in ("Ward on ridge", "Ward on true w", "learned by logits")}
     paths = {name: np.stack([paths_of(one) for one in each]) for name, each in found.items()}
     own, root = np.arange(paths["true tree"].shape[2]) < TREE.size, np.arange(paths["true tree"].shape[2]) == TREE.size
-    kept = {"all shared": root, "star": own | root, "none shared": own}
-    paths |= {name: paths["true tree"] * mask for name, mask in kept.items()}
-    names = list(paths)
-    over_all = jax.vmap(jax.vmap(jax.vmap(given, (None, None, 0)), (None, 0, None)), (0, 1, None))
-    strengths = jnp.array([*STRENGTHS, 0.0])
-    valid, test = jax.device_get(jax.jit(over_all)(keys, jnp.asarray(np.stack([paths[name] for name in names])), strengths))
-    agreement = {name: np.array([jh.triplet_agreement(tree_of(one), TREE) for one in each]) for name, each in found.items()}
-    errors, validated = {}, {}
-    for place, name in enumerate(names):  # the strength by validation
-        at = valid[:, place].argmin(1)
-        errors[name], validated[name] = test[rows, place, at], valid[rows, place, at]
-    for name, part in (("learned tree", range(restarts)), ("learned tree, seeded", range(restarts, 2 * restarts))):
-        at, of, right = (np.stack([table[f"restart {r}"] for r in part], 1) for table in (validated, errors, agreement))
-        best = at.argmin(1)
-        errors[name], agreement[name] = of[rows, best], right[rows, best]
-        agreement |= {f"{name}, any": right.mean(1), f"{name}, best": right.max(1)}
-        errors[f"{name}, soft as it is"] = runs["test"][:, list(part)][rows, runs["valid"][:, list(part)].argmin(1)]
-    paired = {name: errors["learned tree"] - value for name, value in errors.items() if name != "learned tree"}
-    parts = {"triplet agreement": agreement, "squared error": errors, "squared error, learned tree minus": paired}
-    return {part: show(f"trees, {part}", {name: value for name, value in table.items() if not name.startswith("restart")})
-            for part, table in parts.items()}
+    paths |= {name: paths["true tree"] * mask for name, mask in
+              {"all shared": root, "star": own | root, "none shared": own}.items()}
+    valid, test, loss = jax.device_get(learn(keys, noise, jnp.asarray(np.stack(list(paths.values()))), jnp.array(STRENGTHS)))
+    errors = {name: test[rows, place, valid[:, place].argmin(1)] for place, name in enumerate(paths)}  # validation's strength
+    losses = dict(zip(found, loss[:, :, STRENGTHS.index(STRENGTH)].T))
+    paired = {name: errors["learned by nearness"] - value for name, value in errors.items() if name != "learned by nearness"}
+    return {"triplet agreement": agreement, "squared error": errors, "squared error, learned by nearness minus": paired,
+            "outer loss minus the true tree's": {name: value - losses["true tree"] for name, value in losses.items()
+                                                 if name != "true tree"}}
+
+
+def agreeing(trees) -> np.ndarray:
+    return np.array([jh.triplet_agreement(tree_of(one), TREE) for one in trees])
 
 
 def show(title: str, values: dict[str, np.ndarray]) -> dict:

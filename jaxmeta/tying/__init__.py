@@ -4,6 +4,7 @@ from jaxmeta.tying._combinations import low_rank, templates
 from jaxmeta.tying._gradient import value_and_grad
 from jaxmeta.tying._mixture import harden_mixture, mixture
 from jaxmeta.tying._models import cross_stitch, scan_layers, tied
+from jaxmeta.tying._near_tree import harden_near_tree, near_tree
 from jaxmeta.tying._nodes import (
     across,
     along_tree,
@@ -43,8 +44,9 @@ __all__ = [
     "Hardened", "Operator", "Tying", "across", "along_tree", "along_tree_learned", "applied", "assignment",
     "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose", "cross_stitch",
     "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching", "harden_by_group",
-    "harden_by_index", "harden_mixture", "hashed", "hashing", "identity", "inside", "kronecker", "laplacian", "linear",
-    "low_rank", "matrix", "mixture", "null_space", "orbit_labels", "orbits", "partial", "path_sums", "prefers_nothing",
-    "relaxed", "reparameterised", "repeat", "rows", "scan_layers", "shared", "soft_along_tree", "soft_ancestors",
-    "soft_branching", "soft_by_group", "soft_by_index", "stacked", "templates", "tied", "universal", "value_and_grad",
+    "harden_by_index", "harden_mixture", "harden_near_tree", "hashed", "hashing", "identity", "inside", "kronecker",
+    "laplacian", "linear", "low_rank", "matrix", "mixture", "near_tree", "null_space", "orbit_labels", "orbits", "partial",
+    "path_sums", "prefers_nothing", "relaxed", "reparameterised", "repeat", "rows", "scan_layers", "shared", "soft_along_tree",
+    "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked", "templates", "tied", "universal",
+    "value_and_grad",
 ]

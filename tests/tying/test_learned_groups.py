@@ -13,7 +13,7 @@ import jaxmeta as jm
 import jaxmeta.tying as jt
 from jaxmeta.base import Algorithm, Bilevel, Examples, Task
 from jaxmeta.bias import hierarchical, routed
-from jaxmeta.estimator import perturbed, scheduled, unrolled
+from jaxmeta.estimator import penalised, perturbed, scheduled, unrolled
 from jaxmeta.hierarchy import Tree
 from jaxmeta.models import Model
 
@@ -210,6 +210,49 @@ def test_a_planted_tree_is_found():
     assert jt.decided_tree(phi["structure"]) == tree
 
 
+def test_the_prior_of_a_tree_by_nearness_is_that_of_the_tree_it_is_decided_to():
+    scales, tree = [0.5, 1.0, 2.0], Tree.from_nested((((0, 3), (1, 4)), ((2, 5), (6, 7))))
+    depths = np.array(tree.depths)
+    steps = jax.tree.map(lambda leaf: np.stack([10.0 ** -depth * RNG.normal(size=leaf.shape) for depth in depths]), ONE)
+    places = expanded(jt.along_tree(tree), steps)
+    theta, *levels = (jax.tree.map(lambda leaf: leaf[depths == depth], places) for depth in (3, 0, 1, 2))
+    phi = {"theta": theta, "structure": tuple(levels)}
+    hard = jt.harden_near_tree(phi, scales)
+    assert hard.structure == tree
+    chex.assert_trees_all_close(expanded(hard.tying, hard.phi), theta, rtol=1e-10)
+    cold = jt.near_tree(8, (2, 4), scales, 1e-6)
+    np.testing.assert_allclose(jax.jit(cold.penalty)(phi), jax.jit(hard.tying.penalty)(hard.phi), rtol=1e-4)
+
+
+def test_a_planted_tree_is_found_by_nearness():
+    tree = Tree.from_nested((((0, 1), (2, 3)), ((4, 5), (6, 7))))
+    steps = np.array([1.0, 1.0, 0.5, 0.1])[list(tree.depths), None] * np.random.default_rng(6).normal(size=(tree.nodes, 16))
+    data = regression(jnp.asarray(tree.paths @ steps), 16, KEY)
+    learner = jm.gradient(LINEAR, jm.squared_error, optax.sgd(0.1), 1)
+    optimiser = optax.adam(0.03)
+
+    def problem(temperature):
+        tying = jt.near_tree(8, (2, 4), [1.0, 0.5, 0.1], temperature)
+        disturbed = perturbed(unrolled(), jax.random.normal, 0.01, jm.named("structure"))
+        return Bilevel(hierarchical(jm.initialisation(), tying), learner), penalised(disturbed, tying.penalty, 0.003)
+
+    @jax.jit
+    def learned():
+        bilevel, _ = problem(1.0)
+        phi = bilevel.init(KEY, jax.tree.map(lambda leaf: leaf[0], data))
+
+        def step(carry, i):
+            phi, memory = carry
+            _, estimator = problem(10 * 0.01 ** (i / 400))
+            found, _ = estimator.estimate(jax.random.fold_in(KEY, i), bilevel, phi, data, ())
+            updates, memory = optimiser.update(found.grad, memory, phi)
+            return (optax.apply_updates(phi, updates), memory), None
+
+        return jax.lax.scan(step, (phi, optimiser.init(phi)), jnp.arange(400))[0][0]
+
+    assert jt.harden_near_tree(learned()).structure == tree
+
+
 def test_disturbed_estimates_are_estimates_elsewhere():
     model = Model(lambda key, x: {"w": jnp.ones((3, 1)), "b": jnp.ones(1)},
                   lambda p, x, reference=None: x @ p["w"] + p["b"][None])
@@ -245,6 +288,9 @@ def test_a_router_that_is_decided_gives_the_sums_along_the_path():
     (lambda: jt.soft_by_group(3, 2, temperature=0.0).expand({"structure": jnp.ones((3, 2)), "bank": jnp.ones(2)}),
      "temperature must be above 0, got 0.0"),
     (lambda: jt.soft_by_group(3, 2, spread=0.0), "spread must be above 0"),
+    (lambda: jt.near_tree(3, ()), "at least one level between root and concepts, got no widths"),
+    (lambda: jt.near_tree(3, (2,), np.inf), "must be finite"),
+    (lambda: jt.near_tree(3, (2,), temperature=0), "temperature must be above 0, got 0"),
     (lambda: jt.soft_along_tree(3, ()), "at least one level between root and concepts, got no widths"),
     (lambda: jt.soft_along_tree(3, (2, 0)), "width of a level must be at least 1, got 0"),
     (lambda: jt.soft_along_tree(3, (2,), [1.0]), "one for each of the 2 depths"),

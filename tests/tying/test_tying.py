@@ -60,6 +60,7 @@ MEMBERS = {
     "stacked": Member(jt.stacked(jt.orbits((4, 4), [(TURN, TURN)]), jt.along_tree(TREE, 0.5)), SQUARE, 10 * 4, 10),
     "soft_by_group": Member(jt.soft_by_group(6, 3, 0.5), ONE, 3 * 16 + 6 * 3, 6),
     "soft_along_tree": Member(jt.soft_along_tree(6, (2, 4), [0.5, 1.0, 2.0]), ONE, 13 * 16 + 4 * 2 + 6 * 4, 6),
+    "near_tree": Member(jt.near_tree(6, (2, 4), [0.5, 1.0, 2.0]), ONE, 13 * 16, 6),
     "soft_branching": Member(jt.soft_branching(6, (2, 4), lambda path: 1 + path.endswith("bias")), ONE,
                              2 * 12 + 4 * 4 + 4 * 2 + 6 * 4, 6),
     "soft_by_index": Member(jt.soft_by_index(3, 0.5), SQUARE, 16 * 3 + 3, None),
@@ -238,7 +239,7 @@ def test_sums_along_the_path_are_the_path_matrix():
 
 @pytest.mark.parametrize("name", ["along_tree", "along_tree to the concepts", "along_tree_learned", "low_rank", "laplacian",
                                   "free", "by_group", "branching", "partial", "applied", "soft_by_group", "soft_along_tree",
-                                  "soft_branching"])
+                                  "soft_branching", "near_tree"])
 def test_at_the_start_every_node_is_the_example_as_if_shared(name):
     tying, example, _, nodes = MEMBERS[name]
     start = jax.jit(tying.init)(KEY, example)
