@@ -226,8 +226,8 @@ def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 5
         divergence: float = 1e-3, drift: float = 1e-3, over=None, outer=query_loss) -> Algorithm:
     """LEO: latent codes of the classes adapt, and are decoded to the weights of a linear head (Rusu et al., ICLR 2019).
 
-    The first `latent_steps` steps move the codes, what is left of `steps` the weights, both by a learned multiple of `rate`; see
-    `jaxmeta.bias.latent`.
+    The first `latent_steps` steps move the codes, what is left of `steps` the weights, both by a learned multiple of `rate`;
+    see `jaxmeta.bias.latent`.
     """
     turns = {"latent": lambda count: count < latent_steps, "offset": lambda count: count >= latent_steps}
     update = optax.partition({name: optax.sgd(lambda count, turn=turn: rate * turn(count)) for name, turn in turns.items()},
@@ -238,8 +238,8 @@ def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 5
 
 def baseline_plus_plus(encoder, classes: int, ways: int, rate: float = 1.0, steps: int = 20, scale: float = 10.0, over=None,
                        outer=query_loss) -> Algorithm:
-    """Baseline++: ordinary learning of an encoder and a cosine classifier of all training classes; a new task learns a new head by
-    gradient steps at `rate`, the encoder frozen (Chen et al., ICLR 2019).
+    """Baseline++: ordinary learning of an encoder and a cosine classifier of all training classes; a new task learns a new head
+    by gradient steps at `rate`, the encoder frozen (Chen et al., ICLR 2019).
 
     To be trained on `jaxmeta.tasks.labelled`, with labels below `classes`, and evaluated on episodes; see
     `jaxmeta.bias.pretrained`. Trained on episodes, its encoder would be one that fine-tuning is differentiated through.

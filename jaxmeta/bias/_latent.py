@@ -19,7 +19,7 @@ from jaxmeta.models import Model
 
 def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], ways: int, divergence: float = 1e-3,
            drift: float = 1e-3) -> Bias:
-    r"""Every class has a latent code, drawn where its examples say; what adapts is the code, decoded to the class's weights (LEO).
+    r"""Every class has a latent code, drawn where its examples say, which adapts and is decoded to the class's weights (LEO).
 
     $$ z_w \sim N(\mu_w, \mathrm{diag}\,\sigma_w^2), \qquad
        (\mu_w, \log \sigma_w) = \mathrm{mean}_{i: y_i = w,\, j}\; g([f(x_i), f(x_j)]) $$
@@ -37,8 +37,8 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
     Args:
       encoder: f, `[n, ...] -> [n, D]`.
       relation: g, `[n, 2 D] -> [n, 2 Z]`, means and logarithms of standard deviations.
-      decoder: Makes h, `[n, Z] -> [n, D]`, given D: `lambda outputs: mlp((), outputs)`. It decodes each class for itself, so that
-        theta serves any number of ways.
+      decoder: Makes h, `[n, Z] -> [n, D]`, given D: `lambda outputs: mlp((), outputs)`. It decodes each class for itself, so
+        that theta serves any number of ways.
       ways: W, number of classes in a task.
       divergence: beta, at least 0.
       drift: gamma, at least 0: how much the relation net is to give at once what the inner steps find.

@@ -12,8 +12,8 @@ from jaxmeta.models import Model
 
 
 def pretrained(encoder: Model, classifier: Learner) -> Bias:
-    r"""A classifier of all classes judges the tasks that have no support; of every other task the low level learns a head of its
-    own, on the frozen features (Baseline, Baseline++).
+    r"""A classifier of all classes judges the tasks that have no support; of every other task the low level learns a head of
+    its own, on the frozen features (Baseline, Baseline++).
 
     $$ loss'(\phi, batch) = loss(\phi, f(batch)) \quad\text{with support}, \qquad
        loss'(batch) = loss_C(\theta_{head}, f(batch)),\; K = 0 \quad\text{without} $$

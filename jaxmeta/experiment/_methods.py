@@ -88,12 +88,13 @@ def _black_box(model, level: Level, over, outer):
 
 
 def _leo(model, level: Level, over, outer):
-    return algorithms.leo(model(None), models.mlp((64, 64), 32), lambda outputs: models.mlp((), outputs), level.ways, level.rate,
-                          level.steps, latent_steps=3, over=over, outer=outer)
+    return algorithms.leo(model(None), models.mlp((64, 64), 32), lambda outputs: models.mlp((), outputs), level.ways,
+                          level.rate, level.steps, latent_steps=3, over=over, outer=outer)
 
 
 def _baseline_plus_plus(model, level: Level, over, outer):
-    return algorithms.baseline_plus_plus(model(None), level.classes, level.ways, level.rate, level.steps, over=over, outer=outer)
+    return algorithms.baseline_plus_plus(model(None), level.classes, level.ways, level.rate, level.steps, over=over,
+                                         outer=outer)
 
 
 def _batches(pool, ways, shots, queries, **variants):

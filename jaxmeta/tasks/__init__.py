@@ -1,7 +1,8 @@
 """Task distributions: samplers `key -> Task`."""
 
 from jaxmeta.tasks._augmented import augmented, warps
-from jaxmeta.tasks._episodes import Pool, each_of, episodes, inductive, original, pool, reflections, rotations, sessions
+from jaxmeta.tasks._episodes import Pool, each_of, episodes, original, pool, reflections, rotations, sessions
+from jaxmeta.tasks._inductive import inductive
 from jaxmeta.tasks._labelled import labelled
 from jaxmeta.tasks._planted import planted, planted_examples, planted_means
 from jaxmeta.tasks._quadratic import Quadratic, quadratic_adapted, quadratic_learner, quadratic_meta_gradient, quadratics
