@@ -20,6 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
@@ -47,25 +49,41 @@ TYINGS = {"free": jt.free, "shared": jt.shared, "along_tree": lambda nodes: jt.a
           "by_group": lambda nodes: jt.by_group(np.arange(nodes) % 8)}
 
 
-class Cell:
-    """A model's loss at a node, the nodes' data, and phi of a tying."""
+class Cell(NamedTuple):
+    """Nodes' models and data.
 
-    def __init__(self, cell: str):
-        name, nodes, examples = cell.split("/")
-        self.make, shape = MODELS[name]
-        self.nodes, rng = int(nodes), np.random.default_rng(0)
-        self.x = jnp.asarray(rng.normal(size=(self.nodes, int(examples), *shape)), "float32")
-        self.y = jnp.asarray(rng.integers(0, 5, (self.nodes, int(examples))))
-        self.one = jax.jit(self.make(None).init)(jax.random.key(0), self.x[0])
+    Args:
+      make: The model, of a convolution.
+      nodes: N.
+      x, y: The nodes' data, `[N, n, ...]`.
+      one: A model's parameters at one node.
+    """
 
-    def loss(self, conv=None):
-        model = self.make(conv)
-        return lambda theta, x, y: jm.cross_entropy(model.apply(theta, x), jm.Examples(x, y))[0]
+    make: Callable
+    nodes: int
+    x: jax.Array
+    y: jax.Array
+    one: dict
 
-    def start(self, tying):
-        phi = jax.jit(tying.init)(jax.random.key(1), self.one)
-        return jax.tree.map(lambda leaf: leaf + 1e-3 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape),
-                            phi)
+
+def cell_of(text: str) -> Cell:
+    name, nodes, examples = text.split("/")
+    (make, shape), nodes, rng = MODELS[name], int(nodes), np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(nodes, int(examples), *shape)), "float32")
+    y = jnp.asarray(rng.integers(0, 5, (nodes, int(examples))))
+    return Cell(make, nodes, x, y, jax.jit(make(None).init)(jax.random.key(0), x[0]))
+
+
+def loss_of(cell: Cell, conv=None):
+    """At a node, `(theta, x, y) -> value`."""
+    model = cell.make(conv)
+    return lambda theta, x, y: jm.cross_entropy(model.apply(theta, x), jm.Examples(x, y))[0]
+
+
+def started(cell: Cell, tying):
+    """Phi of a tying, moved a little so that nodes differ."""
+    phi = jax.jit(tying.init)(jax.random.key(1), cell.one)
+    return jax.tree.map(lambda leaf: leaf + 1e-3 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), phi)
 
 
 def descended(phi, grad):
@@ -83,24 +101,24 @@ def stepping(value_and_grad, *data):
 
 
 def tied(cell: Cell, tying, mesh=None):
-    return stepping(jt.value_and_grad(cell.loss(), tying, jm.over_tasks(mesh=mesh)), cell.x, cell.y)
+    return stepping(jt.value_and_grad(loss_of(cell), tying, jm.over_tasks(mesh=mesh)), cell.x, cell.y)
 
 
 def whole(cell: Cell, tying):
-    loss, over = cell.loss(), jm.over_tasks()
+    loss, over = loss_of(cell), jm.over_tasks()
     return stepping(jax.value_and_grad(lambda phi: over(
         lambda _, each: (loss(*each), ()), (), (tying.expand(phi), cell.x, cell.y))[0]))
 
 
 def unrolled(cell: Cell, tying):
-    loss = cell.loss()
+    loss = loss_of(cell)
     return stepping(jax.value_and_grad(lambda phi: sum(
         loss(jt.at_node(tying, phi, node), cell.x[node], cell.y[node]) for node in range(cell.nodes)) / cell.nodes))
 
 
 def loop(cell: Cell, tying, jit, conv=None):
     """Node after node, from Python; jit is `jax.jit`, or leaves functions as they are."""
-    each, expand = jit(jax.value_and_grad(cell.loss(conv))), jit(tying.expand)
+    each, expand = jit(jax.value_and_grad(loss_of(cell, conv))), jit(tying.expand)
     data = [(cell.x[node], cell.y[node]) for node in range(cell.nodes)]
 
     @jit
@@ -119,13 +137,13 @@ def loop(cell: Cell, tying, jit, conv=None):
 def steps(given):
     """Of every cell and tying: time and memory of a step over those of free nodes."""
     for name in given.cells:
-        cell, systems, about = Cell(name), {}, {}
+        cell, systems, about = cell_of(name), {}, {}
         expansion = cell.nodes * nbytes(cell.one)
         for tying in given.tyings:
             made = TYINGS[tying](cell.nodes)
             for form, step in {tying: tied, f"{tying}, whole": whole}.items():
                 if form in (*given.tyings, *given.whole):
-                    phi = cell.start(made)
+                    phi = started(cell, made)
                     systems[form], about[form] = _record.compiled(step(cell, made), phi)
                     about[form] |= {"free_mb": nbytes(phi) / 1e6,
                                     "temporary_in_expansions": about[form]["temporary_mb"] * 1e6 / expansion}
@@ -143,8 +161,8 @@ def loops(given):
     """Of every cell: Python loops over the time of the one program."""
     mesh = jm.task_mesh()
     for name in given.cells:
-        cell, made = Cell(name), TYINGS[given.tying]
-        made, phi = made(cell.nodes), cell.start(made(cell.nodes))
+        cell, made = cell_of(name), TYINGS[given.tying]
+        made, phi = made(cell.nodes), started(cell, made(cell.nodes))
         several = f"tied, {mesh.size} devices"
         ahead = {"tied": tied(cell, made), several: tied(cell, made, mesh), "unrolled": unrolled(cell, made)}
         called = {"jitted": loop(cell, made, jax.jit), "eager": loop(cell, made, lambda function: function)}
