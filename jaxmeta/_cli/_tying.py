@@ -93,8 +93,8 @@ def run(
                                              show_default="by Ward's method, from training examples of every draw")] = None,
     settings: _Set = None,
     classes: Annotated[str | None, typer.Option(help="Only these classes, with commas between.", show_default="all")] = None,
-    shots: Annotated[int, typer.Option(min=1, help="Training examples of a class: at every node, or in all where nodes are "
-                                       "classes.")] = 5,
+    shots: Annotated[int, typer.Option(min=1, help="Examples of a class, fewer where there are fewer: training ones at "
+                                       "every node, or, where nodes are classes, in all, a third of them validation's.")] = 5,
     steps: Annotated[int, typer.Option(min=10, help="Of Adam, at most.")] = 300,
     hidden: Annotated[int, typer.Option(min=1, help="Units of each of the two hidden layers.")] = 32,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of examples.")] = 5,
@@ -127,7 +127,7 @@ def run(
         accuracies: dict[str, list[float]] = {name: [] for name in dict.fromkeys(["shared", "free", scheme])}
         free = {}
         for seed in range(seeds):
-            drawn = sets.node_data(there.dataset, there.x, max(3, shots) if there.dataset.by == "class" else shots, seed)
+            drawn = sets.node_data(there.dataset, there.x, shots, seed)
             over = drawn.tree if given_tree is None else tree_over(given_tree, drawn.names)
             for name in accuracies:
                 found = runs.train_under(name, drawn, over, seed, steps, hidden, given if name == scheme else None)

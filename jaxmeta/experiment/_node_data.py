@@ -49,7 +49,18 @@ class NodeData(NamedTuple):
 
 
 def node_data(dataset: Dataset, x: Float[np.ndarray, "n d"], shots: int, seed: int) -> NodeData:
-    """Nodes are persons where a set tells persons, else classes."""
+    """Nodes are persons where a set tells persons, else classes.
+
+    Args:
+      dataset: Whose labels and groups.
+      x: Its features.
+      shots: Examples of a class, fewer where there are fewer. Persons have as many to train, and as many to validate; where
+        nodes are classes a third of them, rounded up, validates.
+      seed: Of the draw.
+
+    Raises:
+      ValueError: Where nodes are classes and shots is 1, which leaves nothing to train on.
+    """
     return (_persons if dataset.by == "group" else _classes)(dataset, x, shots, seed)
 
 
@@ -87,6 +98,9 @@ def _persons(dataset, x, shots, seed):
 
 def _classes(dataset, x, shots, seed):
     """Every node sees all examples; its own weigh as much as all others together."""
+    if shots < 2:
+        raise ValueError(f"nodes that are classes need at least 2 shots, one to train and one to validate, got {shots}; "
+                         "give 2 or more")
     train, test = concepts.drawn(dataset, x, shots, seed)
     classes, held = len(dataset.class_names), train.fold == concepts.PARTS[-1]
 

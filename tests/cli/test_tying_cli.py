@@ -17,6 +17,7 @@ GOOD = {
     "branching": ["show", "branching", "--tree", GROUPS, "--out", "sharing.png", "--json"],
     "text": ["show", "along_tree", "--tree", "groups.nwk"],
     "persons": ["run", "by_group", "--data", "watch", *QUICK, "--seeds", 1, "--json"],
+    "few": ["run", "shared", *DIGITS, "--shots", 2, "--seeds", 1, "--json"],
     "classes": ["run", "low_rank", *DIGITS, "--tree", "((0,3),5);", "--set", "rank=2", "--seeds", 2],
 }
 
@@ -37,6 +38,7 @@ BAD = [
     (["run", "shared", "--data", "digitz"], "did you mean 'digits'"),
     (["run", "shared", *DIGITS, "--tree", "((a,b),c);"], "it lacks ['0'"),
     (["run", "partial", *DIGITS], "name one of them"),
+    (["run", "shared", *DIGITS, "--shots", 1], "at least 2 shots, one to train and one to validate, got 1"),
     (["run", "shared"], "--data"),
 ]
 
@@ -93,6 +95,7 @@ def test_a_scheme_is_tested_against_sharing_all_and_nothing(answers):
     assert all(0 <= mean <= 1 for mean in means.values())
     for other in ("shared", "free"):
         assert persons["results"]["by_group"][f"over_{other}"]["mean"] == pytest.approx(means["by_group"] - means[other])
+    assert json.loads(printed["few"])["shots"] == 2
     assert "low_rank on digits: 3 nodes" in printed["classes"] and "±" in printed["classes"]
 
 
