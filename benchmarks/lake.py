@@ -23,8 +23,8 @@ from benchmarks._record import environment, write
 from jaxmeta import data, experiment, training
 
 COMMON = experiment.Configuration(
-    data="omniglot_background", algorithm="protonet", model="conv3", width=64, ways=20, shots=1, queries=3, tasks=2,
-    rotations=True, reflections=True, warps=True, inductive=True, outer_rate=5e-3, steps=5000)
+    data="omniglot_background", algorithm="protonet", model="conv4_margin", width=64, ways=20, shots=1, queries=3, tasks=2,
+    rotations=True, reflections=True, warps=True, inductive=True, outer_rate=5e-3, steps=3500)
 PARTS = ("rotations", "reflections", "warps")  # of the recipe, that --without takes out
 WAYS, TRIALS, VIEWS, CHOOSING, REPORTED = 20, 400, (1, 16), 12, 5
 MODELS = pathlib.Path(__file__).parent / "models"
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("which", nargs="+", choices=("small1", "small2", "background"))
     parser.add_argument("--without", nargs="+", choices=PARTS, default=(), help="parts of the recipe to leave out")
-    parser.add_argument("--model", choices=("conv3", "conv4"), default=COMMON.model)
+    parser.add_argument("--model", choices=("conv4", "conv4_margin"), default=COMMON.model)
     parser.add_argument("--steps", type=int, default=COMMON.steps)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=pathlib.Path, help="folder of run folders, so that a run cut short goes on")

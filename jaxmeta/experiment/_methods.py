@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -178,6 +179,7 @@ class Net(NamedTuple):
 
 MODELS = {
     "conv4": Net(models.conv4, (3,)),
+    "conv4_margin": Net(functools.partial(models.conv4, margin=2), (3,)),
     "resnet12": Net(_resnet12, (3,)),
     "conv1d": Net(models.conv1d, (2,)),
     "mlp": Net(_mlp, (2, 3)),

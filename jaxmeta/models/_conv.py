@@ -74,11 +74,13 @@ class _Plain(nn.Module):
 class _Conv4(nn.Module):
     outputs: int | None
     body: dict
+    margin: int
     fused: bool
 
     @nn.compact
     def __call__(self, x, reference=None):
-        check_batch("conv4", x, "n h w c", 2 ** self.body["blocks"])
+        check_batch("conv4", x, "n h w c", max(1, 2 ** self.body["blocks"] - 2 * self.margin))
+        x = jnp.pad(x, ((0, 0), *[(self.margin, self.margin)] * 2, (0, 0)))
         if self.fused:
             x = _Fused(self.body["filters"], self.body["blocks"], self.body["dtype"], name="body")(x, reference)
         else:
@@ -99,7 +101,7 @@ class _Conv1d(nn.Module):
 
 
 def conv4(outputs: int | None = None, filters: int = 64, blocks: int = 4, norm: Callable = batch_norm,
-          convolution: Callable | None = None, dtype=None) -> Model:
+          convolution: Callable | None = None, margin: int = 0, dtype=None) -> Model:
     r"""The four-block convolutional net of few-shot learning.
 
     $$ h_{i+1} = \mathrm{pool}_2(\mathrm{relu}(\mathrm{norm}(h_i * k_i))), \qquad y = \mathrm{vec}(h_4) W + b $$
@@ -111,6 +113,8 @@ def conv4(outputs: int | None = None, filters: int = 64, blocks: int = 4, norm: 
       norm: Normalisation: `batch_norm`, `layer_norm`, `group_norm(groups)` or `none`.
       convolution: `(x, kernel) -> y` such as `lax_conv`; None takes the fastest on the backend (on a CPU with
         `batch_norm`, whole blocks by Winograd's algorithm, pooled before they are normalised).
+      margin: Zeros put around the image first. Of 28x28 the last pooling sees 3x3 places and drops five of them; with a margin
+        of 2 nothing is dropped, and 2x2 places are left.
       dtype: Dtype of the computation; None takes that of input and parameters (which are float32).
 
     Returns:
@@ -131,7 +135,7 @@ def conv4(outputs: int | None = None, filters: int = 64, blocks: int = 4, norm: 
     """
     body = dict(filters=filters, blocks=blocks, norm=norm, convolution=convolution, dtype=dtype)
     fused = convolution is None and norm is batch_norm and jax.default_backend() == "cpu"
-    return linen(_Conv4(outputs, body, fused))
+    return linen(_Conv4(outputs, body, margin, fused))
 
 
 def conv1d(outputs: int | None = None, filters: int = 64, blocks: int = 4, width: int = 5, norm: Callable = batch_norm,

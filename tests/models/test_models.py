@@ -173,3 +173,15 @@ def test_batch_norm_normalises():
     x = jax.random.normal(jax.random.key(0), (4, 3, 3, 2)) * 5 + 2
     y = batch_norm().apply({"params": {"scale": jnp.ones(2), "offset": jnp.zeros(2)}}, x)
     close((y.mean((0, 1, 2)), y.var((0, 1, 2))), (jnp.zeros(2), jnp.ones(2)), rtol=1e-5)
+
+
+def test_a_margin_is_zeros_around_the_image_so_that_nothing_is_dropped():
+    image = jax.random.normal(jax.random.key(0), (2, 12, 12, 1), jnp.float32)
+    plain, wide = conv4(None, filters=4, blocks=3), conv4(None, filters=4, blocks=3, margin=2)
+    params = jax.jit(wide.init)(jax.random.key(1), image)
+    padded = jnp.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    np.testing.assert_array_equal(wide.apply(params, image), plain.apply(params, padded))
+    corner = jnp.zeros_like(image).at[:, -1, -1].set(1.0)
+    assert float(jnp.abs(wide.apply(params, image + corner) - wide.apply(params, image)).max()) > 1e-3
+    with pytest.raises(ValueError, match="spatial size of at least 4, got \\(3, 3\\)"):
+        wide.init(jax.random.key(0), image[:, :3, :3])
