@@ -14,14 +14,13 @@ support, 6 a query. `tied(soft_by_index(4))`, the assignment the high level's, t
 the entries of ridge regressions, on the true w, and on noise. The loss is on 100 new tasks, against true groups and no tying.
 
 `trees`: 18 nodes under 3 x 3 x 2 branches, w of 8 or 32 entries that walk down the tree by steps of deviation 1, 0.7 and 0.3,
-and noise of several deviations. A node has as many examples to train as w has entries, and as many to validate; new ones of the
-same nodes to test: half as many to adapt to, 60 to judge by. Trees, of widths (3, 9), are searched for in training and
-validation examples: by nearness (MAML with `near_tree`, its temperature falling from 10 to 0.1), by logits
-(`soft_tree_maml`), of 4 restarts each the one of least outer loss, penalty and all, and by Ward's linkage cut at 3 and 9, of
-ridge regressions and of the true w. Every tree is then learned anew from training examples, and validation chooses the prior's
-strength. All know the scales of the depths. Triplet agreement with the planted tree, squared errors with paired intervals, and
-the outer loss that a tree reaches less that of the true tree, at one strength and with all known examples: below 0, the
-problem and not the search is why it is another.
+and noise of several deviations. A node has twice as many examples as w has entries, half of them support; new ones of the same
+nodes to test, as many to adapt to, 60 to judge by. Trees of widths (3, 9) are found by nearness (MAML with `near_tree`, its
+temperature falling from 10 to 0.1), by logits (`soft_tree_maml`), of 4 restarts each the one of least outer loss, penalty and
+all, and by Ward's linkage cut at 3 and 9, of ridge regressions and of the true w. Every tree is then learned anew. All know the
+scales of the depths and the noise, so that the prior's strength is that of the posterior's mode. Triplet agreement with the
+planted tree; paired squared errors; and the outer loss that a tree reaches less that of the true one: below 0, the true tree is
+not what the examples say, and no search by this loss could find it.
 """
 
 import argparse
@@ -240,9 +239,8 @@ def entries(seeds: int, restarts: int = 8, steps: int = 800, rates=(0.05, 0.015)
 
 TREE = jh.Tree.from_nested((((0, 1), (2, 3), (4, 5)), ((6, 7), (8, 9), (10, 11)), ((12, 13), (14, 15), (16, 17))))
 WIDTHS, SCALES = (3, 9), (1.0, 0.7, 0.3)
-JUDGE, STRENGTH, STRENGTHS = 60, 0.003, (0.001, 0.003, 0.01, 0.03, 0.0)
-HOT, COLD = 10.0, 0.1
-CELLS = ((8, 0.5), (32, 0.5), (32, 1.0), (32, 2.0), (32, 3.0))  # entries of w, deviation of noise
+JUDGE, HOT, COLD = 60, 10.0, 0.1
+CELLS = ((8, 0.5), (32, 0.5), (32, 1.0), (32, 2.0))  # entries of w, deviation of noise
 
 
 def ancestors_of(vectors) -> np.ndarray:
@@ -266,16 +264,6 @@ def nearest(children, parents):
     return jnp.argmin(jnp.sum((children[:, None] - parents[None]) ** 2, -1), 1)
 
 
-def by_nearness(learner):
-    """The algorithm at its last temperature, and its estimator by the share of the steps that are made."""
-    def annealed(share):
-        tying = jt.near_tree(TREE.size, WIDTHS, SCALES, HOT * jnp.power(COLD / HOT, share))
-        return penalised(perturbed(unrolled(), jax.random.normal, 0.01, STRUCTURE), tying.penalty, STRENGTH)
-
-    tying = jt.near_tree(TREE.size, WIDTHS, SCALES, COLD)
-    return Algorithm(Bilevel(hierarchical(jm.initialisation(), tying), learner), annealed(1.0)), annealed
-
-
 def summed(paths, strength) -> tuple[Tying, callable]:
     """Sums along paths that are arrays, so that trees of many seeds are one program; and what they prefer."""
     scales = np.repeat([SCALES[2], np.inf, SCALES[0], SCALES[1]], [TREE.size, 1, *WIDTHS])
@@ -283,86 +271,100 @@ def summed(paths, strength) -> tuple[Tying, callable]:
     return tying, lambda delta: strength * jnp.sum(delta**2 / (2 * jnp.asarray(scales**2))[:, None])
 
 
-def trees(seeds: int) -> dict:
-    cells, programs = {}, {size: searches(size) for size, _ in CELLS}
-    for size, noise in CELLS:
-        title = f"{size} entries, noise {noise}"
-        cells[title] = {part: show(f"trees, {title}, {part}", table)
-                        for part, table in tree_cell(*programs[size], seeds, noise).items()}
-    return cells
+def strength_of(size: int, noise):
+    """Of the negative log prior against the mean squared error over all examples."""
+    return 2 * noise**2 / (TREE.size * 2 * size)
 
 
-def searches(size: int, restarts: int = 4, steps: int = 800, refit: int = 300):
-    """Jitted, over seeds: the trees that are found; and trees that are given, learned."""
+def drawn_tree(key, size: int, noise):
+    """W, a node's examples as they are, in random halves, and new ones."""
+    keys = jax.random.split(key, 4)
+    w = planted_means(keys[0], TREE, size, SCALES)
+    known, new = drawn(keys[1], w, 2 * size, noise), drawn(keys[2], w, size + JUDGE, noise)
+    return w, known, splits(keys[3], known, size), first(new, size)
+
+
+def by_nearness(key, pool: Task, strength, learner, steps: int = 800):
+    """What concepts' ancestors are, and the outer loss."""
+    def annealed(share):
+        tying = jt.near_tree(TREE.size, WIDTHS, SCALES, HOT * jnp.power(COLD / HOT, share))
+        return penalised(perturbed(unrolled(), jax.random.normal, 0.01, STRUCTURE), tying.penalty, strength)
+
+    tying = jt.near_tree(TREE.size, WIDTHS, SCALES, COLD)
+    algorithm = Algorithm(Bilevel(hierarchical(jm.initialisation(), tying), learner), annealed(1.0))
+    phi, loss = trained(key, algorithm, optax.adam(0.03), pool, steps, annealed)
+    _, top, low = phi["structure"]
+    at = nearest(phi["theta"], low)
+    return jnp.stack([nearest(low, top)[at], at]), loss
+
+
+def by_logits(key, pool: Task, strength, learner, steps: int = 800):
+    phi, loss = trained(key, soft_tree_maml(learner, TREE.size, WIDTHS, SCALES, strength), paced(0.05, 0.015), pool, steps)
+    top, low = (jnp.argmax(logits, -1) for logits in phi["structure"])
+    return jnp.stack([top[low], low]), loss
+
+
+SEARCHES = {"nearness": by_nearness, "logits": by_logits}
+
+
+def programs_of(size: int, restarts: int = 4, refit: int = 300) -> dict:
+    """Jitted, over seeds: searches, what else is seen, and a tree that is given, learned."""
     learner = regressor(0.1, 1)
-    near, annealed = by_nearness(learner)
-    soft = soft_tree_maml(learner, TREE.size, WIDTHS, SCALES, STRENGTH)
-    adapt = size // 2
 
-    def data_of(key, noise):
-        keys = jax.random.split(key, 5)
-        w = planted_means(keys[0], TREE, size, SCALES)
-        train, valid, new = (drawn(own, w, count, noise) for own, count in zip(keys[1:4], (size, size, adapt + JUDGE)))
-        held = first(joined(Examples(*(field[:, :adapt] for field in train[:2])), valid), adapt)
-        return w, joined(train, valid), splits(keys[4], train, adapt), held, first(new, adapt)
+    def searching(search):
+        def one(key, noise):
+            _, _, pool, _ = drawn_tree(key, size, noise)
+            return jax.vmap(lambda key: search(key, pool, strength_of(size, noise), learner))(
+                jax.random.split(jax.random.fold_in(key, 1), restarts))
 
-    def search(key, noise):
-        w, known, _, _, _ = data_of(key, noise)
-        key_splits, *key_runs = jax.random.split(jax.random.fold_in(key, 1), 1 + restarts)
-        pool = splits(key_splits, known, adapt)
+        return jax.jit(jax.vmap(one, (0, None)))
 
-        def by_distance(key):
-            phi, loss = trained(key, near, optax.adam(0.03), pool, steps, annealed)
-            _, top, low = phi["structure"]
-            at = nearest(phi["theta"], low)
-            return jnp.stack([nearest(low, top)[at], at]), loss
+    def seen(key, noise):
+        w, known, _, _ = drawn_tree(key, size, noise)
+        return ridge(known, noise), w
 
-        def by_logits(key):
-            phi, loss = trained(key, soft, paced(0.05, 0.015), pool, steps)
-            at = jnp.argmax(phi["structure"][1], -1)
-            return jnp.stack([jnp.argmax(phi["structure"][0], -1)[at], at]), loss
-
-        runs = {name: jax.vmap(run)(jnp.stack(key_runs)) for name, run in (("nearness", by_distance), ("logits", by_logits))}
-        return runs, w, ridge(known, noise)
-
-    def given(key, noise, paths, strength):
-        _, known, pool, held, new = data_of(key, noise)
-        tying, prior = summed(paths, strength)
+    def given(key, noise, paths):
+        _, _, pool, new = drawn_tree(key, size, noise)
+        tying, prior = summed(paths, strength_of(size, noise))
         algorithm = Algorithm(Bilevel(hierarchical(jm.initialisation(), tying), learner), penalised(unrolled(), prior))
-        optimiser = optax.adam(optax.cosine_decay_schedule(0.1, refit))
-        delta, _ = trained(key, algorithm, optimiser, pool, refit)
-        _, loss = trained(key, algorithm, optimiser, splits(key, known, adapt), refit)
-        return judged(algorithm.bilevel, delta, held), judged(algorithm.bilevel, delta, new), loss
+        delta, loss = trained(key, algorithm, optax.adam(optax.cosine_decay_schedule(0.1, refit)), pool, refit)
+        return judged(algorithm.bilevel, delta, new), loss
 
-    over_all = jax.vmap(jax.vmap(jax.vmap(given, (None, None, None, 0)), (None, None, 0, None)), (0, None, 1, None))
-    return jax.jit(jax.vmap(search, (0, None))), jax.jit(over_all)
+    return {name: searching(search) for name, search in SEARCHES.items()} | {
+        "seen": jax.jit(jax.vmap(seen, (0, None))),
+        "given": jax.jit(jax.vmap(jax.vmap(given, (None, None, 0)), (0, None, 1)))}
 
 
-def tree_cell(search, learn, seeds: int, noise: float) -> dict:
+def trees(seeds: int) -> dict:
+    programs = {size: programs_of(size) for size, _ in CELLS}
+    return {title: {part: show(f"trees, {title}, {part}", table)
+                    for part, table in tree_cell(programs[size], seeds, noise).items()}
+            for size, noise in CELLS for title in [f"{size} entries, noise {noise}"]}
+
+
+def tree_cell(programs: dict, seeds: int, noise: float) -> dict:
     keys, rows = jax.random.split(jax.random.key(3), seeds), np.arange(seeds)
-    runs, w, ridges = jax.device_get(search(keys, noise))
-    true = np.stack([np.arange(TREE.size) // 6, np.arange(TREE.size) // 2])
-    rng = np.random.default_rng(0)
+    runs = {name: jax.device_get(programs[name](keys, noise)) for name in SEARCHES}
+    ridges, w = jax.device_get(programs["seen"](keys, noise))
+    true, rng = np.stack([np.arange(TREE.size) // 6, np.arange(TREE.size) // 2]), np.random.default_rng(0)
     found = {"true tree": [true] * seeds, "true tree, permuted": [true[:, rng.permutation(TREE.size)] for _ in rows],
              "Ward on ridge": [ancestors_of(one) for one in ridges], "Ward on true w": [ancestors_of(one) for one in w]}
-    found |= {f"learned by {name}": list(trees[rows, losses.argmin(1)]) for name, (trees, losses) in runs.items()}
+    found |= {name: list(trees[rows, losses.argmin(1)]) for name, (trees, losses) in runs.items()}
     agreement = {name: agreeing(each) for name, each in found.items()}
     for name, (trees, _) in runs.items():
         every = np.stack([agreeing(each) for each in trees])
-        agreement |= {f"learned by {name}, any restart": every.mean(1), f"learned by {name}, best restart": every.max(1)}
-    agreement |= {f"learned by nearness - {name}": agreement["learned by nearness"] - agreement[name]
-                  for name in ("Ward on ridge", "Ward on true w", "learned by logits")}
+        agreement |= {f"{name}, any restart": every.mean(1), f"{name}, best restart": every.max(1)}
     paths = {name: np.stack([paths_of(one) for one in each]) for name, each in found.items()}
-    own, root = np.arange(paths["true tree"].shape[2]) < TREE.size, np.arange(paths["true tree"].shape[2]) == TREE.size
-    paths |= {name: paths["true tree"] * mask for name, mask in
-              {"all shared": root, "star": own | root, "none shared": own}.items()}
-    valid, test, loss = jax.device_get(learn(keys, noise, jnp.asarray(np.stack(list(paths.values()))), jnp.array(STRENGTHS)))
-    errors = {name: test[rows, place, valid[:, place].argmin(1)] for place, name in enumerate(paths)}  # validation's strength
-    losses = dict(zip(found, loss[:, :, STRENGTHS.index(STRENGTH)].T))
-    paired = {name: errors["learned by nearness"] - value for name, value in errors.items() if name != "learned by nearness"}
-    return {"triplet agreement": agreement, "squared error": errors, "squared error, learned by nearness minus": paired,
-            "outer loss minus the true tree's": {name: value - losses["true tree"] for name, value in losses.items()
-                                                 if name != "true tree"}}
+    own, root = (np.isin(np.arange(paths["true tree"].shape[2]), at) for at in (np.arange(TREE.size), TREE.size))
+    paths |= {"star": paths["true tree"] * (own | root), "none shared": paths["true tree"] * own}
+    errors, losses = (dict(zip(paths, table.T)) for table in jax.device_get(
+        programs["given"](keys, noise, jnp.asarray(np.stack(list(paths.values()))))))
+
+    def over(values, names):
+        return {f"nearness minus {name}": values["nearness"] - values[name] for name in names if name != "nearness"}
+
+    return {"triplet agreement": agreement | over(agreement, found), "squared error": errors | over(errors, paths),
+            "outer loss minus the true tree's": {name: losses[name] - losses["true tree"] for name in list(found)[1:]}}
 
 
 def agreeing(trees) -> np.ndarray:
