@@ -65,9 +65,10 @@ PRESETS = {
     },
     "hour": {
         "protonet": metric_cell("protonet", 10_000),
-        "r2d2": metric_cell("r2d2", 6000),
+        "protonet_margin": metric_cell("protonet", 6000, model="conv4_margin"),
+        "r2d2": metric_cell("r2d2", 3000),
         "maml": gradient_cell("maml", 30_000),
-        "anil": gradient_cell("anil", 20_000),
+        "anil": gradient_cell("anil", 12_000),
         "maml_plus_plus": metric_cell("maml_plus_plus", 6000, ((20, 1),), queries=1),
     },
     "full": {
