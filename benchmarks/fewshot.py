@@ -25,14 +25,16 @@ import numpy as np
 import jaxmeta as jm
 from benchmarks._record import RESULTS, environment, write
 from jaxmeta import data, experiment, training
-from jaxmeta.evaluation import evaluate, interval, paired_difference
+from jaxmeta.evaluation import curve, evaluate, interval, paired_difference
 
 
 class Cell(NamedTuple):
-    """A net to train: settings of its `Configuration`, and the `(ways, shots)` it is judged at."""
+    """A net to train: settings of its `Configuration`, the `(ways, shots)` it is judged at, and the most inner steps it may
+    be judged after, as validation episodes choose; 0 for the method's own."""
 
     settings: dict
     tests: tuple[tuple[int, int], ...] = ((5, 1),)
+    most: int = 0
 
 
 COMMON = dict(data="omniglot", width=64, rotations=True, inductive=True)
@@ -41,9 +43,9 @@ _BOTH = ((5, 1), (20, 1))
 _FIVE, _TWENTY = dict(ways=5, shots=1, queries=3), dict(ways=20, shots=1, queries=3)
 
 
-def gradient_cell(algorithm, steps, tasks=4, tests=((5, 1),), **more):
+def gradient_cell(algorithm, steps, tasks=4, tests=((5, 1),), most=0, **more):
     """Trained 5-way 1-shot, as MAML is."""
-    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more, tests)
+    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more, tests, most)
 
 
 def metric_cell(algorithm, steps, tests=_BOTH, **more):
@@ -67,8 +69,8 @@ PRESETS = {
         "protonet": metric_cell("protonet", 10_000),
         "protonet_margin": metric_cell("protonet", 6000, model="conv4_margin"),
         "r2d2": metric_cell("r2d2", 3000),
-        "maml": gradient_cell("maml", 30_000),
-        "anil": gradient_cell("anil", 12_000),
+        "maml": gradient_cell("maml", 30_000, most=10),
+        "anil": gradient_cell("anil", 12_000, most=10),
         "maml_plus_plus": metric_cell("maml_plus_plus", 6000, ((20, 1),), queries=1),
     },
     "full": {
@@ -114,6 +116,11 @@ def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
     """Trains one cell and judges it."""
     configuration, fitted = trained(cell.settings, seed, folder)
     dataset = data.load(configuration.data)
+    if cell.most:
+        bilevel, sample = experiment.evaluation(configuration, dataset, "validation")
+        walked = curve(keys(seed)[0], bilevel, fitted.theta, sample, EPISODES, cell.most, experiment.mapper(EPISODES))
+        steps = [each.mean for each in walked.summary["accuracy"]]
+        configuration = dataclasses.replace(configuration, evaluation_steps=int(np.argmax(steps)))
     result = {"configuration": dataclasses.asdict(configuration), "seed": seed,
               "command": f"python -m benchmarks.fewshot {' '.join(sys.argv[1:])}",
               "environment": environment("jax", "jaxlib", "flax", "optax"), "seconds": fitted.seconds,
