@@ -35,7 +35,7 @@ from jaxmeta.evaluation import curve
 from jaxmeta.experiment import _concepts as concepts
 from jaxmeta.tasks import inductive, sessions
 
-FOLDS, STEPS, TASKS, QUERIES, MOST, EPISODES = 5, 500, 8, 2, 20, 40
+FOLDS, STEPS, TASKS, QUERIES, MOST, EPISODES = 5, 300, 8, 2, 20, 20
 RATES = (0.01, 0.03, 0.1)
 OUTER = inductive(jm.query_loss)
 
@@ -141,8 +141,10 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what the result has")
     given = parser.parse_args()
     if not given.table:
-        runs = {str(shots): run(shots, given.seed) for shots in given.shots}
-        write("har", {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed, "runs": runs})
+        runs = {}
+        for shots in given.shots:
+            runs[str(shots)] = run(shots, given.seed)
+            write("har", {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed, "runs": runs})
     print(table(json.loads((RESULTS / "har.json").read_text())["runs"]))
 
 
