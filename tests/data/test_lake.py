@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from jaxmeta import data
 from jaxmeta.experiment import one_shot_errors, one_shot_trials
 
 WAYS = 4
+SHIPPED = Path(__file__).parents[2] / "benchmarks" / "models"
 
 
 def png(place):
@@ -126,3 +128,13 @@ def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
     assert 0 <= found["assigned"]["error"] <= 1
     code, _, stderr = jaxmeta("evaluate", tmp_path / "run", "--lake", runs, "--ways", 3)
     assert code == 2 and "bring their own data, ways" in stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(SHIPPED.glob("lake_*")), ids=lambda path: path.name)
+def test_the_shipped_models_are_evaluated_by_the_one_command(tmp_path, model, capsys):
+    from jaxmeta._cli._evaluate import evaluate
+
+    evaluate(model, lake=archive(tmp_path / "all_runs.zip"), views=2, compilation_cache=False, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["ways"] == WAYS and found["views"] == 2 and found["alone"]["error"] == 0  # bars in four places
