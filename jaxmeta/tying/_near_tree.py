@@ -11,9 +11,8 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
 from jaxmeta.tying._nodes import checked_scales
-from jaxmeta.tying._operator import checked_nodes
 from jaxmeta.tying._soft_groups import Hardened
-from jaxmeta.tying._soft_tree import harden_along_tree
+from jaxmeta.tying._soft_tree import checked_levels, harden_along_tree
 from jaxmeta.tying._tying import Tying, total
 
 
@@ -51,13 +50,7 @@ def near_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1.0, sp
     Papers: ours, of Rose, Deterministic annealing for clustering, compression, classification, regression, and related
     optimization problems, Proceedings of the IEEE 1998, and the prior of Gopal and Yang, KDD 2013.
     """
-    checked_nodes(nodes)
-    _check.number("spread", spread, above=0)
-    if not len(widths):
-        raise ValueError("a tree must have at least one level between root and concepts, got no widths; use "
-                         "along_tree(Tree.star(nodes)) for none")
-    for width in widths:
-        _check.whole_number("the width of a level", width, least=1)
+    checked_levels(nodes, widths, spread)
     if not isinstance(temperature, jax.Array):
         _check.number("temperature", temperature, above=0)
     scales = checked_scales(len(widths) + 1, scales)

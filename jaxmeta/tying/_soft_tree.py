@@ -214,7 +214,8 @@ def _units(nodes, widths, scales) -> Float[np.ndarray, " M"]:
     return np.concatenate([np.full(nodes, scales[-1]), [1.0], np.repeat(scales[:-1], widths)])
 
 
-def _logits(nodes, widths, temperature, spread) -> Callable:
+def checked_levels(nodes, widths, spread) -> None:
+    """Refuses a tree to be learned that has no levels, or levels without nodes."""
     checked_nodes(nodes)
     _check.number("spread", spread, above=0)
     if not len(widths):
@@ -222,6 +223,10 @@ def _logits(nodes, widths, temperature, spread) -> Callable:
                          "along_tree(Tree.star(nodes)) for none")
     for width in widths:
         _check.whole_number("the width of a level", width, least=1)
+
+
+def _logits(nodes, widths, temperature, spread) -> Callable:
+    checked_levels(nodes, widths, spread)
 
     def start(key, theta):
         dtype = leaves_dtype(theta)
