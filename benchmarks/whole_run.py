@@ -23,7 +23,7 @@ from benchmarks.fewshot import COMMON, PRESETS
 from jaxmeta import data, experiment, training
 from jaxmeta.training._step import initial_state, outer_steps
 
-STEPS = 200
+STEPS = 100
 
 
 def systems(name: str):
