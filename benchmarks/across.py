@@ -24,7 +24,8 @@ from jaxmeta.evaluation import calibration, curve, evaluate, interval
 CELLS = {"maml": gradient_cell("maml", 1500), "anil": gradient_cell("anil", 1500), "protonet": metric_cell("protonet", 600)}
 EPISODES, MOST, QUERIES = 600, 10, 3
 SETS = ("glyphs", "omniglot", "digits", "mnist")
-SHOTS, WAYS = (1, 2, 5, 10), (2, 5, 10, 20)
+TESTS = ((5, 1), (5, 5))  # ways and shots, on every set
+MORE = ((5, 2), (5, 10), (2, 1), (10, 1), (20, 1))  # and on Omniglot
 
 
 def whole(name: str):
@@ -35,55 +36,46 @@ def whole(name: str):
     return dataclasses.replace(dataset, splits={"test": np.arange(len(dataset.class_names), dtype=np.int32)})
 
 
-def judged(configuration, theta, dataset, **settings):
+def judged(configuration, theta, dataset, ways: int, shots: int):
     """Bilevel problem, theta and sampler."""
-    changed = dataclasses.replace(configuration, queries=QUERIES, **settings)
+    changed = dataclasses.replace(configuration, evaluation_ways=ways, evaluation_shots=shots, queries=QUERIES)
     bilevel, sample = experiment.evaluation(changed, dataset, "test")
-    return changed, bilevel, experiment.at_evaluation(changed, theta, bilevel), sample
+    return bilevel, experiment.at_evaluation(changed, theta, bilevel), sample
 
 
-def accuracy(key, configuration, theta, dataset, **settings):
-    """Mean and half interval of an evaluation with other settings."""
-    _, *problem = judged(configuration, theta, dataset, **settings)
-    mean, half, _ = interval(evaluate(key, *problem, EPISODES).values["accuracy"])
-    return {"accuracy": mean, "half": half}
-
-
-def calibrated(key, configuration, theta, dataset):
+def calibrated(key, bilevel, theta, sample, ways: int):
     """The calibration of all queries of the episodes."""
-    changed, bilevel, theta, sample = judged(configuration, theta, dataset, evaluation_ways=5, evaluation_shots=1)
-
     def one(key):
         key_sample, key_learn = jax.random.split(key)
         task = sample(key_sample)
-        return experiment.probabilities(key_learn, bilevel, theta, task, changed.evaluation_ways), task.query.y
+        return experiment.probabilities(key_learn, bilevel, theta, task, ways), task.query.y
 
     chances, labels = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(key, EPISODES))
-    found = calibration(np.asarray(chances).reshape(-1, 5), np.asarray(labels).ravel())
+    found = calibration(np.asarray(chances).reshape(-1, ways), np.asarray(labels).ravel())
     return {"error": found.error, "over": found.over}
 
 
 def run(cell, seed: int) -> dict:
     """Trains one net and judges it everywhere."""
     configuration, fitted = trained({**cell.settings, "data": "glyphs"}, seed, None)
-    key, theta = keys(seed)[1], fitted.theta
+    key = keys(seed)[1]
     found = {"configuration": dataclasses.asdict(configuration), "seconds": fitted.seconds, "sets": {}}
     for name in SETS:
         dataset = whole(name)
-        found["sets"][name] = {"calibration": calibrated(key, configuration, theta, dataset), **{
-            f"5-way {shots}-shot": accuracy(key, configuration, theta, dataset, evaluation_ways=5, evaluation_shots=shots)
-            for shots in (1, 5)}}
+        tests = {}
+        for ways, shots in TESTS + (MORE if name == "omniglot" else ()):
+            problem = judged(configuration, fitted.theta, dataset, ways, shots)
+            tests[f"{ways}-way {shots}-shot"] = _json(interval(evaluate(key, *problem, EPISODES).values["accuracy"]))
+        problem = judged(configuration, fitted.theta, dataset, 5, 1)
+        found["sets"][name] = {"tests": tests, "calibration": calibrated(key, *problem, 5)}
+        if name == "omniglot" and configuration.inner_steps:
+            found["steps"] = [_json(each) for each in curve(key, *problem, EPISODES, MOST).summary["accuracy"]]
         print(configuration.algorithm, name, found["sets"][name], flush=True)
-    omniglot = whole("omniglot")
-    found["shots"] = {shots: accuracy(key, configuration, theta, omniglot, evaluation_ways=5, evaluation_shots=shots)
-                      for shots in SHOTS}
-    found["ways"] = {ways: accuracy(key, configuration, theta, omniglot, evaluation_ways=ways, evaluation_shots=1)
-                     for ways in WAYS}
-    if configuration.inner_steps:
-        _, *problem = judged(configuration, theta, omniglot, evaluation_ways=5, evaluation_shots=1)
-        steps = curve(key, *problem, EPISODES, MOST).summary["accuracy"]
-        found["steps"] = {step: {"accuracy": mean, "half": half} for step, (mean, half, _) in enumerate(steps)}
     return found
+
+
+def _json(of):
+    return {"accuracy": of.mean, "half": of.half}
 
 
 def table(cells: dict) -> str:
@@ -94,15 +86,16 @@ def table(cells: dict) -> str:
     def rows(head, lines):
         return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(line)} |" for line in lines)])
 
-    tests = [f"5-way {shots}-shot" for shots in (1, 5)]
-    sets = rows(["", *(f"{name}, {what}" for name in SETS for what in ("1 shot", "5 shots", "ECE"))], [
-        [name, *(text for each in SETS for text in (
-            *(cell(of["sets"][each][test]) for test in tests), f"{100 * of['sets'][each]['calibration']['error']:.1f}"))]
+    tests = [f"{ways}-way {shots}-shot" for ways, shots in TESTS]
+    sets = rows(["", *(f"{name}, {what}" for name in SETS for what in (*tests, "ECE"))], [
+        [name, *(text for each in map(of["sets"].get, SETS) for text in (
+            *(cell(each["tests"][test]) for test in tests), f"{100 * each['calibration']['error']:.1f}"))]
         for name, of in cells.items()])
-    more = rows(["", *(f"5-way {shots}-shot" for shots in SHOTS), *(f"{ways}-way 1-shot" for ways in WAYS)], [
-        [name, *(cell(value) for what in ("shots", "ways") for value in of[what].values())] for name, of in cells.items()])
+    every = [f"{ways}-way {shots}-shot" for ways, shots in sorted(TESTS + MORE)]
+    more = rows(["Omniglot", *every], [
+        [name, *(cell(of["sets"]["omniglot"]["tests"][test]) for test in every)] for name, of in cells.items()])
     steps = rows(["steps", *map(str, range(MOST + 1))], [
-        [name, *(cell(value) for value in of["steps"].values())] for name, of in cells.items() if "steps" in of])
+        [name, *map(cell, of["steps"])] for name, of in cells.items() if "steps" in of])
     return "\n\n".join([sets, more, steps])
 
 

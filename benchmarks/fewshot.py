@@ -180,16 +180,19 @@ def main() -> None:
     name = f"fewshot_{given.preset}"
     path = RESULTS / f"{name}.json"
     cells = PRESETS[given.preset]
+
+    def done():  # read anew each time: another process may have added a cell
+        return json.loads(path.read_text()) if path.exists() else {}
+
     for cell in given.only or cells:
         if cell not in cells:
             parser.error(f"preset {given.preset} has no cell {cell!r}; choose among {', '.join(cells)}")
-        done = json.loads(path.read_text()) if path.exists() else {}  # read anew: another process may have added a cell
-        if given.table or cell in done:
+        if given.table or cell in done():
             continue
         result = run(cell, cells[cell], given.seed, given.runs / f"{given.preset}_{cell}_{given.seed}")
-        done = json.loads(path.read_text()) if path.exists() else {}
-        write(name, {each: done.get(each, result) for each in cells if each in done or each == cell})
-    print(table(json.loads(path.read_text())))
+        found = done() | {cell: result}
+        write(name, {each: found[each] for each in cells if each in found})
+    print(table(done()))
 
 
 if __name__ == "__main__":

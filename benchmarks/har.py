@@ -44,7 +44,7 @@ def net(outputs):
     return models.conv1d(outputs, filters=32)
 
 
-def problems(tasks: int) -> dict[str, list[jm.Algorithm]]:
+def problems(tasks: int) -> dict[str, tuple[jm.Algorithm | None, list[Bilevel]]]:
     """By method: as it is trained, and the settings it may be judged with."""
     over = experiment.mapper(tasks)
 

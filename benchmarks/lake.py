@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -90,7 +91,8 @@ def main() -> None:
             f"no_{part}" for part in given.without)])
         found, configuration, theta = run(which, settings, given.runs and given.runs / name)
         write(name, {"environment": environment("jax", "jaxlib", "flax", "optax"), "run": found})
-        if default:  # what is shipped
+        if default:  # what is shipped, in the place of the one before
+            shutil.rmtree(MODELS / name, ignore_errors=True)
             training.save_theta(MODELS / name, theta, dataclasses.asdict(configuration))
 
 

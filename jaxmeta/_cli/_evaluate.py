@@ -56,6 +56,8 @@ def evaluate(
         trained = saved_configuration(run)
         wanted = {"data": data, "evaluation_ways": ways, "evaluation_shots": shots, "queries": queries,
                   "evaluation_steps": inner_steps}
+        if lake is None and views > 1:
+            raise ValueError(f"--views are of the runs of --lake, got {views} without it; leave it out, or give the archive")
         runs = None if lake is None else sets.one_shot_runs(lake)
         if runs is not None:
             if any(value is not None for value in (data, ways, shots, queries)):

@@ -128,6 +128,8 @@ def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
     assert 0 <= found["assigned"]["error"] <= 1
     code, _, stderr = jaxmeta("evaluate", tmp_path / "run", "--lake", runs, "--ways", 3)
     assert code == 2 and "bring their own data, ways" in stderr
+    code, _, stderr = jaxmeta("evaluate", tmp_path / "run", "--views", 3)
+    assert code == 2 and "--views are of the runs of --lake, got 3 without it" in stderr
 
 
 @pytest.mark.slow
