@@ -68,6 +68,7 @@ PRESETS = {
     "hour": {
         "protonet": metric_cell("protonet", 10_000),
         "protonet_margin": metric_cell("protonet", 4500, model="conv4_margin"),
+        "protonet_60_way": metric_cell("protonet", 6000, model="conv4_margin", warps=True, ways=60, queries=2, tasks=1),
         "r2d2": metric_cell("r2d2", 3000),
         "maml": gradient_cell("maml", 30_000, most=10),
         "anil": gradient_cell("anil", 12_000, most=10),

@@ -36,7 +36,7 @@ from jaxmeta.bias import (
 )
 from jaxmeta.estimator import cg, first_order, implicit, penalised, perturbed, scheduled, staged, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
-from jaxmeta.learner import cosine, linear, matching, prototypes, ridge, support_vectors
+from jaxmeta.learner import cosine, linear, local_matching, matching, prototypes, ridge, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step, regularised
 from jaxmeta.tying import Tying, along_tree, applied, identity, soft_along_tree
 from jaxmeta.tying import kronecker as kronecker_tying
@@ -190,6 +190,11 @@ def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
 def matching_net(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """Matching networks: a representation for attention over the support (Vinyals et al., NeurIPS 2016)."""
     return Algorithm(Bilevel(representation(encoder), matching(ways), outer), unrolled(over=over))
+
+
+def local_matching_net(encoder, ways: int, reach: int = 1, over=None, outer=query_loss) -> Algorithm:
+    """A representation of places that are matched with places nearby, as DN4 matches them anywhere (Li et al., CVPR 2019)."""
+    return Algorithm(Bilevel(representation(encoder), local_matching(ways, reach), outer), unrolled(over=over))
 
 
 def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) -> Algorithm:

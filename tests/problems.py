@@ -104,6 +104,7 @@ ALGORITHMS = {
     "bootstrapped_maml": lambda over=None: jm.algorithms.bootstrapped_maml(learner(), 2, over),
     "proto_maml": lambda over=None: jm.algorithms.proto_maml(learner(), smooth_model(None), over=over),
     "matching_net": lambda over=None: jm.algorithms.matching_net(smooth_model(None), WAYS, over),
+    "local_matching_net": lambda over=None: jm.algorithms.local_matching_net(smooth_model(None), WAYS, over=over),
     "relation_net": lambda over=None: jm.algorithms.relation_net(smooth_model(None), smooth_model(1), WAYS, over),
     "black_box": lambda over=None: jm.algorithms.black_box(smooth_model(None), reader(), WAYS, over),
     "metaoptnet": lambda over=None: jm.algorithms.metaoptnet(smooth_model(None), WAYS, 3, over),

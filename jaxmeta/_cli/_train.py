@@ -37,7 +37,8 @@ def train(
         _LEARNING, "Normalise a query by the support's statistics alone, not by those of the other queries.",
         "--inductive")] = None,
     model: Annotated[str | None, _option(
-        _NET, "conv4, conv4_margin, resnet12, conv1d or mlp. Default conv4 for images, conv1d for sensor windows.")] = None,
+        _NET, "conv4, conv4_margin, conv_places, resnet12, conv1d or mlp. Default the method's for images, mostly conv4; for "
+        "sensor windows conv1d.")] = None,
     width: Annotated[int | None, _option(_NET, "Channels of its first layers. Default 32.", min=1)] = None,
     norm: Annotated[str | None, _option(_NET, "batch, layer or none. Default: the method's, mostly batch.")] = None,
     inner_rate: Annotated[float | None, _option(

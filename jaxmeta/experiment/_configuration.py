@@ -26,7 +26,7 @@ class Configuration:
     Attributes:
       algorithm: A key of `METHODS`.
       data: A set of `jaxmeta.data.catalogue`.
-      model: A key of `MODELS`; default 'conv4' for images and 'conv1d' for windows.
+      model: A key of `MODELS`; default the method's for images (most often 'conv4') and 'conv1d' for windows.
       width: Channels of the model's (first) layers.
       norm: A key of `NORMS`.
       ways: Classes in a training episode.
@@ -103,7 +103,7 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
     train = dataset.split("train")
     centre, scale = (None, None) if train.inputs.dtype == np.uint8 else _statistics(train.inputs)
     defaults = dict(
-        model="conv4" if images else "conv1d", norm=method.norm, evaluation_ways=configuration.ways,
+        model=method.image_model if images else "conv1d", norm=method.norm, evaluation_ways=configuration.ways,
         evaluation_shots=configuration.shots, inner_rate=method.inner_rate[0 if images else 1],
         inner_steps=method.inner_steps, evaluation_steps=method.evaluation_steps, outer_rate=method.outer_rate,
         tasks=method.tasks, inputs=dataset.inputs.shape[1:],

@@ -37,6 +37,7 @@ class Method(NamedTuple):
       tasks: Default episodes a meta-batch.
       outer_rate: Default step size of the high level.
       optimiser: The outer optimiser, made from its step size.
+      image_model: Default model of images.
       norm: Default normalisation.
       extends: Whether a head can be given more outputs than it was trained with (see `at_other_ways`).
       sample: The sampler of training tasks, `(pool, ways, shots, queries, **variants) -> (key -> Task)`.
@@ -52,6 +53,7 @@ class Method(NamedTuple):
     tasks: int = 16
     outer_rate: float = 2e-3
     optimiser: Callable[[float], optax.GradientTransformation] = outer_adam
+    image_model: str = "conv4"
     norm: str = "batch"
     extends: bool = True
     sample: Callable = episodes
@@ -146,6 +148,9 @@ METHODS = {
                        "Snell et al., NeurIPS 2017", **_SOLVED),
     "matching_net": Method(_of_encoder(algorithms.matching_net), "representation", "no inner steps: attention over the support",
                            "Vinyals et al., NeurIPS 2016", **_SOLVED),
+    "local_matching_net": Method(_of_encoder(algorithms.local_matching_net), "representation of places",
+                                 "no inner steps: places matched with places nearby", "after Li et al., CVPR 2019",
+                                 image_model="conv_places", **_SOLVED),
     "relation_net": Method(_relation_net, "representation and comparator", "no inner steps: a net compares",
                            "Sung et al., CVPR 2018", **_SOLVED),
     "black_box": Method(_black_box, "a transformer that reads the support", "no inner steps: in context",
@@ -180,6 +185,7 @@ class Net(NamedTuple):
 MODELS = {
     "conv4": Net(models.conv4, (3,)),
     "conv4_margin": Net(functools.partial(models.conv4, margin=2), (3,)),
+    "conv_places": Net(models.conv_places, (3,)),
     "resnet12": Net(_resnet12, (3,)),
     "conv1d": Net(models.conv1d, (2,)),
     "mlp": Net(_mlp, (2, 3)),

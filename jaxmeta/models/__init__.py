@@ -1,7 +1,7 @@
 """Models: pairs of pure functions `(init, apply)`, and adapters for modules of flax and equinox."""
 
 from ._adapters import equinox, linen, nnx
-from ._conv import conv1d, conv4
+from ._conv import conv1d, conv4, conv_places
 from ._convolution import dot_conv, lax_conv
 from ._mlp import mlp
 from ._model import Model
@@ -14,6 +14,7 @@ __all__ = [
     "batch_norm",
     "conv1d",
     "conv4",
+    "conv_places",
     "dot_conv",
     "equinox",
     "group_norm",

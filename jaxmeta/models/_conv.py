@@ -35,6 +35,7 @@ class _Fused(nn.Module):
 
     filters: int
     blocks: int
+    layers: int
     dtype: object
 
     @nn.compact
@@ -48,14 +49,18 @@ class _Fused(nn.Module):
             wide = jnp.promote_types(dtype, jnp.float32)  # neither statistics nor Winograd's sums bear bfloat16
             x, kernel, scale, offset = promote_dtype(x, kernel, scale, offset, dtype=wide)
             x = block(x, kernel, scale, offset, reference).astype(dtype)
-        return x.transpose(2, 0, 1, 3)
+        x = x.transpose(2, 0, 1, 3)
+        for index in range(self.blocks + 1, self.blocks + self.layers + 1):
+            x = nn.relu(_normalised(x, reference, index, self.filters, (3, 3), batch_norm, None, self.dtype))
+        return x
 
 
 class _Plain(nn.Module):
-    """Blocks in the textbook order, of any window and normalisation."""
+    """Blocks, and layers that do not pool, in the textbook order, of any window and normalisation."""
 
     filters: int
     blocks: int
+    layers: int
     window: tuple[int, int]
     pool: tuple[int, int]
     norm: Callable
@@ -64,11 +69,16 @@ class _Plain(nn.Module):
 
     @nn.compact
     def __call__(self, x, reference):
-        for index in range(1, self.blocks + 1):
-            x = Conv(self.filters, self.window, nn.initializers.glorot_uniform(), self.convolution, self.dtype,
-                     name=f"conv{index}")(x)
-            x = max_pool(nn.relu(self.norm(self.dtype, f"norm{index}")(x, reference)), self.pool)
+        for index in range(1, self.blocks + self.layers + 1):
+            x = nn.relu(_normalised(x, reference, index, self.filters, self.window, self.norm, self.convolution, self.dtype))
+            x = max_pool(x, self.pool) if index <= self.blocks else x
         return x
+
+
+def _normalised(x, reference, index, filters, window, norm, convolution, dtype):
+    """The convolution `conv{index}` and the normalisation `norm{index}` of the module that calls it."""
+    x = Conv(filters, window, nn.initializers.glorot_uniform(), convolution, dtype, name=f"conv{index}")(x)
+    return norm(dtype, f"norm{index}")(x, reference)
 
 
 class _Conv4(nn.Module):
@@ -76,16 +86,18 @@ class _Conv4(nn.Module):
     body: dict
     margin: int
     fused: bool
+    flat: bool = True
 
     @nn.compact
     def __call__(self, x, reference=None):
-        check_batch("conv4", x, "n h w c", max(1, 2 ** self.body["blocks"] - 2 * self.margin))
+        check_batch("conv4" if self.flat else "conv_places", x, "n h w c", max(1, 2 ** self.body["blocks"] - 2 * self.margin))
         x = jnp.pad(x, ((0, 0), *[(self.margin, self.margin)] * 2, (0, 0)))
         if self.fused:
-            x = _Fused(self.body["filters"], self.body["blocks"], self.body["dtype"], name="body")(x, reference)
+            x = _Fused(*(self.body[field] for field in ("filters", "blocks", "layers", "dtype")), name="body")(x, reference)
         else:
             x = _Plain(**self.body, window=(3, 3), pool=(2, 2), name="body")(x, reference)
-        return Head(self.outputs, self.body["dtype"])(x.reshape(x.shape[0], -1))
+        flat = self.flat or self.outputs is not None
+        return Head(self.outputs, self.body["dtype"])(x.reshape(x.shape[0], -1) if flat else x)
 
 
 class _Conv1d(nn.Module):
@@ -133,9 +145,46 @@ def conv4(outputs: int | None = None, filters: int = 64, blocks: int = 4, norm: 
 
     Paper: Vinyals et al., "Matching networks for one shot learning", 2016.
     """
-    body = dict(filters=filters, blocks=blocks, norm=norm, convolution=convolution, dtype=dtype)
-    fused = convolution is None and norm is batch_norm and jax.default_backend() == "cpu"
-    return linen(_Conv4(outputs, body, margin, fused))
+    body = dict(filters=filters, blocks=blocks, layers=0, norm=norm, convolution=convolution, dtype=dtype)
+    return linen(_Conv4(outputs, body, margin, _fused(body)))
+
+
+def conv_places(outputs: int | None = None, filters: int = 64, blocks: int = 2, layers: int = 2, norm: Callable = batch_norm,
+                convolution: Callable | None = None, margin: int = 2, dtype=None) -> Model:
+    r"""A convolutional net that keeps the places of an image: blocks as in `conv4`, then layers without pooling.
+
+    $$ h_{i+1} = \mathrm{relu}(\mathrm{norm}(h_i * k_i)), \qquad y = h $$
+
+    Args:
+      outputs: Width of the linear head (parameters `head`) on all places together, or None for the places.
+      filters: Channels of every block and layer.
+      blocks: Number of blocks (parameters `body/conv1`, `body/norm1`, ...); each halves the image, rounding down.
+      layers: Number of layers after them, numbered on.
+      norm, convolution, dtype: As in `conv4`.
+      margin: Zeros put around the image first; 2 make 8x8 places of 28x28.
+
+    Returns:
+      A `Model` from `x: [n, h, w, c]` to places `[n, h', w', filters]`, for `jaxmeta.learner.local_matching`, or to
+      `[n, outputs]`.
+
+    Raises:
+      ValueError: At init or apply, for an input of another rank, too small, or of other channels than at init.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> model, x = conv_places(filters=8), jnp.ones((5, 28, 28, 1))
+      >>> jax.eval_shape(model.apply, jax.eval_shape(model.init, jax.random.key(0), x), x).shape
+      (5, 8, 8, 8)
+
+    Paper: Li et al., "Revisiting local descriptor based image-to-class measure for few-shot learning", 2019.
+    """
+    body = dict(filters=filters, blocks=blocks, layers=layers, norm=norm, convolution=convolution, dtype=dtype)
+    return linen(_Conv4(outputs, body, margin, _fused(body), flat=False))
+
+
+def _fused(body: dict) -> bool:
+    """Whether whole blocks are computed by Winograd's algorithm."""
+    return body["convolution"] is None and body["norm"] is batch_norm and jax.default_backend() == "cpu"
 
 
 def conv1d(outputs: int | None = None, filters: int = 64, blocks: int = 4, width: int = 5, norm: Callable = batch_norm,
@@ -171,5 +220,5 @@ def conv1d(outputs: int | None = None, filters: int = 64, blocks: int = 4, width
     """
     if width % 2 == 0:
         raise ValueError(f"conv1d needs filters of odd width, got {width}; take {width + 1}")
-    body = dict(filters=filters, blocks=blocks, norm=norm, convolution=convolution, dtype=dtype)
+    body = dict(filters=filters, blocks=blocks, layers=0, norm=norm, convolution=convolution, dtype=dtype)
     return linen(_Conv1d(outputs, width, body))

@@ -14,7 +14,7 @@ from jaxmeta.base import Bilevel
 from jaxmeta.estimator import scheduled, staged
 from jaxmeta.evaluation import curve
 from jaxmeta.experiment import Configuration, at_evaluation, build, complete
-from jaxmeta.learner import matching, support_vectors
+from jaxmeta.learner import local_matching, matching, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
 from jaxmeta.tasks import labelled, quadratic_adapted, quadratic_learner
 
@@ -46,6 +46,51 @@ def test_matching_attends_to_the_support():
         shares = np.exp(2 * np.array(cosines)) / np.exp(2 * np.array(cosines)).sum()
         total -= np.log(shares[np.asarray(support.y) == y].sum()) / 4
     np.testing.assert_allclose(value, total, rtol=1e-9)
+
+
+def places(n, seed, shape=(3, 4), c=2):
+    return np.random.default_rng(seed).normal(size=(n, *shape, c))
+
+
+def test_places_are_matched_with_places_nearby():
+    support, labels = places(5, 0), np.array([0, 1, 2, 0, 1])
+    query, targets = places(4, 1), np.array([2, 0, 1, 1])
+    learner = local_matching(3, reach=1)
+    value, _ = jax.jit(lambda s, q: learner.loss(KEY, learner.start(KEY, jm.Task(s, q)), q))(
+        jm.Examples(jnp.asarray(support), jnp.asarray(labels)), jm.Examples(jnp.asarray(query), jnp.asarray(targets)))
+    at = list(np.ndindex(3, 4))
+
+    def near(p):
+        return [q for q in at if max(abs(p[0] - q[0]), abs(p[1] - q[1])) <= 1]
+
+    def density(x, y, p, q):
+        return np.exp(-((x[p] - y[q]) ** 2).sum())
+
+    losses = []
+    for x, target in zip(query, targets):
+        logits = []
+        for way in range(3):
+            members = support[labels == way]
+            explained = np.mean([np.log(np.mean([sum(density(x, s, p, q) for q in near(p)) for s in members])) for p in at])
+            found = np.mean([np.log(sum(density(x, s, p, q) for p in near(q))) for s in members for q in at])
+            logits.append(explained + found)
+        losses.append(np.log(np.exp(logits).sum()) - logits[target])
+    np.testing.assert_allclose(value, np.mean(losses), rtol=1e-9)
+
+
+@pytest.mark.parametrize("reach, same", [(3, True), (1, False)])
+def test_with_all_places_in_reach_place_does_not_count(reach, same):
+    support, query = (jm.Examples(jnp.asarray(places(3, seed)), jnp.arange(3)) for seed in (0, 1))
+    mixed = query._replace(x=query.x.reshape(3, 12, 2)[:, np.random.default_rng(2).permutation(12)].reshape(query.x.shape))
+    learner = local_matching(3, reach)
+    phi = learner.start(KEY, jm.Task(support, query))
+    assert np.isclose(learner.loss(KEY, phi, query)[0], learner.loss(KEY, phi, mixed)[0]) == same
+
+
+def test_matching_places_needs_features():
+    support = jm.Examples(jnp.ones(3), jnp.arange(3))
+    with pytest.raises(ValueError, match=r"local_matching needs inputs \[n, ..., c\], got shape \(3,\)"):
+        local_matching(3).start(KEY, jm.Task(support, support))
 
 
 def quadratic(steps):

@@ -7,7 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.models import batch_norm, conv1d, conv4, group_norm, lax_conv, layer_norm, mlp, none, resnet12, transformer
+from jaxmeta.models import (
+    batch_norm,
+    conv1d,
+    conv4,
+    conv_places,
+    group_norm,
+    lax_conv,
+    layer_norm,
+    mlp,
+    none,
+    resnet12,
+    transformer,
+)
 
 IMAGES, WINDOWS, VECTORS = (5, 9, 9, 1), (5, 16, 3), (5, 7)
 SMALL = {"filters": 4, "blocks": 2}
@@ -18,11 +30,12 @@ MODELS = {
     "conv4 layer": (conv4(3, norm=layer_norm, **SMALL), IMAGES),
     "conv4 group": (conv4(3, norm=group_norm(2), **SMALL), IMAGES),
     "conv4 none": (conv4(3, norm=none, **SMALL), IMAGES),
+    "conv_places": (conv_places(3, filters=4, layers=1), IMAGES),
     "conv1d": (conv1d(3, **SMALL), WINDOWS),
     "resnet12": (resnet12(3, widths=(4, 6)), IMAGES),
     "transformer": (transformer(3, width=6, heads=2), WINDOWS),
 }
-BATCH = {"conv4", "conv4 plain", "conv1d", "resnet12"}
+BATCH = {"conv4", "conv4 plain", "conv_places", "conv1d", "resnet12"}
 COSTLY = {"resnet12", "conv4 plain", "conv4 layer", "conv4 group", "transformer"}  # to compile; the whole suite has them
 each = pytest.mark.parametrize("name", [
     pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])
@@ -123,14 +136,15 @@ def test_reference_keeps_a_query_from_seeing_other_queries(name):
 
 
 @pytest.mark.parametrize("make, shape, features", [
-    (lambda: conv4(**SMALL), (5, 8, 8, 1), 16), (lambda: conv1d(**SMALL), WINDOWS, 4),
-    (lambda: resnet12(widths=(4, 6)), IMAGES, 6), (lambda: mlp([6, 5], None), VECTORS, 5),
-    (lambda: transformer(width=6, heads=2), WINDOWS, 6),
+    (lambda: conv4(**SMALL), (5, 8, 8, 1), (16,)), (lambda: conv_places(**SMALL), IMAGES, (3, 3, 4)),
+    (lambda: conv1d(**SMALL), WINDOWS, (4,)),
+    (lambda: resnet12(widths=(4, 6)), IMAGES, (6,)), (lambda: mlp([6, 5], None), VECTORS, (5,)),
+    (lambda: transformer(width=6, heads=2), WINDOWS, (6,)),
 ])
 def test_without_outputs_a_model_gives_features(make, shape, features):
     model = make()
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones(shape))
-    assert set(params) == {"body"} and jax.eval_shape(model.apply, params, jnp.ones(shape)).shape == (5, features)
+    assert set(params) == {"body"} and jax.eval_shape(model.apply, params, jnp.ones(shape)).shape == (5, *features)
 
 
 def test_standard_sizes():
