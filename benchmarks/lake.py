@@ -2,7 +2,7 @@
 
     JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 small2 background                          # what is shipped
     JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 --without warps reflections --steps 1500   # what makes it
-    jaxmeta evaluate benchmarks/models/lake_small1 --lake all_runs.zip --views 16                           # on official runs
+    jaxmeta evaluate benchmarks/models/lake_small1 --lake all_runs.zip                                      # on official runs
 
 The background set's alphabets are dealt out: those trained on; some on whose trials recipes are chosen; the rest, on whose
 trials they are reported. Trials have the protocol's form, 20 characters of one alphabet, one drawing of each to learn from and
@@ -24,10 +24,11 @@ from benchmarks._record import environment, write
 from jaxmeta import data, experiment, training
 
 COMMON = experiment.Configuration(
-    data="omniglot_background", algorithm="protonet", model="conv4_margin", width=64, ways=20, shots=1, queries=3, tasks=2,
+    data="omniglot_background", algorithm="local_matching_net", width=64, ways=60, shots=1, queries=1, tasks=1,
     rotations=True, reflections=True, warps=True, inductive=True, outer_rate=5e-3, steps=3500)
+NUMBERS = ("ways", "queries", "tasks", "steps", "seed")  # of a Configuration, that the command line may change
 PARTS = ("rotations", "reflections", "warps")  # of the recipe, that --without takes out
-WAYS, TRIALS, VIEWS, CHOOSING, REPORTED = 20, 400, (1, 16), 12, 5
+WAYS, TRIALS, VIEWS, CHOOSING, REPORTED = 20, 400, (1, 4), 12, 5
 MODELS = pathlib.Path(__file__).parent / "models"
 
 
@@ -77,21 +78,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("which", nargs="+", choices=("small1", "small2", "background"))
     parser.add_argument("--without", nargs="+", choices=PARTS, default=(), help="parts of the recipe to leave out")
-    parser.add_argument("--model", choices=("conv4", "conv4_margin"), default=COMMON.model)
-    parser.add_argument("--steps", type=int, default=COMMON.steps)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--algorithm", choices=(COMMON.algorithm, "protonet"), default=COMMON.algorithm)
+    parser.add_argument("--model", choices=("conv_places", "conv4", "conv4_margin"), help="default the algorithm's")
+    for field in NUMBERS:
+        parser.add_argument(f"--{field}", type=int, default=getattr(COMMON, field))
     parser.add_argument("--runs", type=pathlib.Path, help="folder of run folders, so that a run cut short goes on")
     parser.add_argument("--devices", type=int, default=2, help="CPU devices that tasks are shared out over")
     given = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", given.devices)
-    settings = dict.fromkeys(given.without, False) | {"model": given.model, "steps": given.steps, "seed": given.seed}
-    default = given.steps == COMMON.steps and given.model == COMMON.model and not given.without and not given.seed
+    chosen = {field: getattr(given, field) for field in ("algorithm", "model", *NUMBERS)}
+    settings = dict.fromkeys(given.without, False) | {
+        field: value for field, value in chosen.items() if value != getattr(COMMON, field)}
     for which in given.which:
-        name = "_".join(["lake", which] if default else ["lake", which, given.model, str(given.steps), str(given.seed), *(
-            f"no_{part}" for part in given.without)])
+        name = "_".join(["lake", which, *(f"no_{field}" if value is False else f"{value}_{field}" if field in NUMBERS else value
+                                          for field, value in settings.items())])
         found, configuration, theta = run(which, settings, given.runs and given.runs / name)
         write(name, {"environment": environment("jax", "jaxlib", "flax", "optax"), "run": found})
-        if default:  # what is shipped, in the place of the one before
+        if not settings:  # what is shipped, in the place of the one before
             shutil.rmtree(MODELS / name, ignore_errors=True)
             training.save_theta(MODELS / name, theta, dataclasses.asdict(configuration))
 
