@@ -25,7 +25,7 @@ from jaxmeta import data, experiment, training
 
 COMMON = experiment.Configuration(
     data="omniglot_background", algorithm="local_matching_net", width=64, ways=60, shots=1, queries=1, tasks=1,
-    rotations=True, reflections=True, warps=True, inductive=True, outer_rate=5e-3, steps=3500)
+    rotations=True, reflections=True, warps=True, inductive=True, outer_rate=5e-3, steps=2400)
 NUMBERS = ("ways", "queries", "tasks", "steps", "seed")  # of a Configuration, that the command line may change
 PARTS = ("rotations", "reflections", "warps")  # of the recipe, that --without takes out
 WAYS, TRIALS, VIEWS, CHOOSING, REPORTED = 20, 400, (1, 4), 12, 5

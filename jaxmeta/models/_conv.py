@@ -149,7 +149,7 @@ def conv4(outputs: int | None = None, filters: int = 64, blocks: int = 4, norm: 
     return linen(_Conv4(outputs, body, margin, _fused(body)))
 
 
-def conv_places(outputs: int | None = None, filters: int = 64, blocks: int = 2, layers: int = 2, norm: Callable = batch_norm,
+def conv_places(outputs: int | None = None, filters: int = 64, blocks: int = 2, layers: int = 4, norm: Callable = batch_norm,
                 convolution: Callable | None = None, margin: int = 2, dtype=None) -> Model:
     r"""A convolutional net that keeps the places of an image: blocks as in `conv4`, then layers without pooling.
 
