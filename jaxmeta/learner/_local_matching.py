@@ -71,18 +71,19 @@ def local_matching(ways: int, reach: int = 1) -> Learner:
 def _log_densities(x: Float[Array, "m ... c"], others: Float[Array, "n ... c"], reach: int) -> Float[Array, "m n p"]:
     """Of every place of x, under each of the others: `log sum_q exp(-|x_p - o_q|^2)` over the places q near p."""
     places, (m, n), c = x.shape[1:-1], (len(x), len(others)), x.shape[-1]
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # distances are differences of sums, which bfloat16 does not bear
     around = [*[(reach, reach)] * len(places), (0, 0), (0, 0)]
     x, others = (jnp.moveaxis(part, 0, -2) for part in (x, others))  # one product a place, of all pairs of examples
     x = x.reshape(-1, m, c)
     padded = jnp.pad(others, around)
-    outside = np.pad(np.zeros((*places, 1, 1)), around, constant_values=np.inf).astype(x.dtype)
+    outside = np.pad(np.zeros((*places, 1, 1)), around, constant_values=np.inf).astype(wide)
     terms = []
     for step in itertools.product(range(2 * reach + 1), repeat=len(places)):
         there = tuple(slice(by, by + size) for by, size in zip(step, places))
         near = padded[there].reshape(-1, n, c)
-        sizes = (near**2).sum(-1)[:, None] + outside[there].reshape(-1, 1, 1)
-        terms.append(2 * jnp.einsum("pmc,pnc->pmn", x, near) - sizes)
+        sizes = (near.astype(wide) ** 2).sum(-1)[:, None] + outside[there].reshape(-1, 1, 1)
+        terms.append(2 * jnp.einsum("pmc,pnc->pmn", x, near, preferred_element_type=wide) - sizes)
     # Term by term: stacked, they would be copied before they are summed.
     highest = functools.reduce(jnp.maximum, map(jax.lax.stop_gradient, terms))
-    found = jnp.log(sum(jnp.exp(term - highest) for term in terms)) + highest - (x**2).sum(-1)[..., None]
+    found = jnp.log(sum(jnp.exp(term - highest) for term in terms)) + highest - (x.astype(wide) ** 2).sum(-1)[..., None]
     return found.transpose(1, 2, 0)

@@ -87,6 +87,17 @@ def test_with_all_places_in_reach_place_does_not_count(reach, same):
     assert np.isclose(learner.loss(KEY, phi, query)[0], learner.loss(KEY, phi, mixed)[0]) == same
 
 
+def test_places_in_bfloat16_are_matched_as_they_are_in_float32():
+    support, query = (jm.Examples(jnp.asarray(places(6, seed), jnp.bfloat16), jnp.arange(6) % 3) for seed in (0, 1))
+    learner = local_matching(3)
+
+    def loss(dtype):
+        s, q = (part._replace(x=part.x.astype(dtype)) for part in (support, query))
+        return learner.loss(KEY, learner.start(KEY, jm.Task(s, q)), q)[0]
+
+    np.testing.assert_allclose(loss(jnp.bfloat16), loss(jnp.float32), rtol=1e-5)
+
+
 def test_matching_places_needs_features():
     support = jm.Examples(jnp.ones(3), jnp.arange(3))
     with pytest.raises(ValueError, match=r"local_matching needs inputs \[n, ..., c\], got shape \(3,\)"):
