@@ -70,7 +70,7 @@ PRESETS = {
         "protonet": metric_cell("protonet", 10_000),
         "protonet_margin": metric_cell("protonet", 4500, model="conv4_margin"),
         "protonet_60_way": metric_cell("protonet", 6000, **_HARDER),
-        "r2d2_60_way": metric_cell("r2d2", 3000, **_HARDER),
+        "r2d2_60_way": metric_cell("r2d2", 2400, **_HARDER),
         "maml": gradient_cell("maml", 30_000, most=10),
         "anil": gradient_cell("anil", 12_000, most=10),
         "maml_plus_plus": metric_cell("maml_plus_plus", 6000, ((20, 1),), queries=1),

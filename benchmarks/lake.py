@@ -66,8 +66,11 @@ def run(which: str, settings: dict, folder: pathlib.Path | None) -> tuple[dict, 
         trials = experiment.one_shot_trials(dataset.split(part), TRIALS, WAYS)
         for views in VIEWS:
             errors = experiment.one_shot_errors(jax.random.key(1), judged, fitted.theta, trials, views)
+            alphabet = np.array([name[:-3] for name in trials.names])
             found.setdefault(part, {})[f"{views} views"] = {
-                kind: {"error": each.mean, "half": each.half} for kind, (_, each) in errors._asdict().items()}
+                kind: {"error": each.mean, "half": each.half, "by alphabet": {
+                    name: float(values[alphabet == name].mean()) for name in np.unique(alphabet)}}
+                for kind, (values, each) in errors._asdict().items()}
             print(f"{which}, {part}, {views} views: " + ", ".join(
                 f"{kind} {100 * each.mean:.2f} +- {100 * each.half:.2f} %" for kind, (_, each) in errors._asdict().items())
                 + f", trained {fitted.seconds / 60:.1f} min", flush=True)

@@ -41,6 +41,10 @@ from jaxmeta.objective import annealed_weights, bootstrapped, multi_step, regula
 from jaxmeta.tying import Tying, along_tree, applied, identity, soft_along_tree
 from jaxmeta.tying import kronecker as kronecker_tying
 
+# Where a head's learned scale begins. Its scores are about 1 apart, so that unscaled no softmax over many classes is sure of
+# any, and until the scale has grown the loss does not say how good the representation is.
+_LOG_SCALE = 2.0
+
 
 def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
     """MAML: a learned initialisation (Finn, Abbeel and Levine, ICML 2017)."""
@@ -213,7 +217,7 @@ def metaoptnet(encoder, ways: int, sweeps: int = 15, over=None, outer=query_loss
     def head(**settings):
         return support_vectors(ways, sweeps, **settings)
 
-    bias = compose(hyperparameters(head, log_cost=0.0, log_scale=0.0), representation(encoder))
+    bias = compose(hyperparameters(head, log_cost=0.0, log_scale=_LOG_SCALE), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 
@@ -223,7 +227,7 @@ def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     def head(**settings):
         return ridge(ways, **settings)
 
-    bias = compose(hyperparameters(head, log_strength=0.0, log_scale=0.0, offset=0.0), representation(encoder))
+    bias = compose(hyperparameters(head, log_strength=0.0, log_scale=_LOG_SCALE, offset=0.0), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 

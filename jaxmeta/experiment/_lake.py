@@ -62,7 +62,7 @@ def one_shot_trials(dataset: Dataset, runs: int, ways: int = 20, seed: int = 0) 
     here each drawing is by anyone.
 
     Args:
-      dataset: Of whose groups (alphabets) trials are drawn in turns.
+      dataset: Of whose groups (alphabets) trials are drawn in turns; a trial's name is its group's and three digits.
       runs: R.
       ways: W.
       seed: Of all draws.
@@ -84,7 +84,8 @@ def one_shot_trials(dataset: Dataset, runs: int, ways: int = 20, seed: int = 0) 
         order = rng.permutation(ways)
         first, second = np.stack(rows).T
         found.append((dataset.inputs[first], dataset.inputs[second[order]], order.astype(np.int32)))
-    return OneShotRuns(*(np.stack(part) for part in zip(*found)), tuple(f"trial{run:03d}" for run in range(runs)))
+    names = tuple(f"{dataset.group_names[groups[run % len(groups)]]}{run // len(groups):03d}" for run in range(runs))
+    return OneShotRuns(*(np.stack(part) for part in zip(*found)), names)
 
 
 @functools.partial(jax.jit, static_argnames=("bilevel", "ways", "views"))

@@ -88,6 +88,8 @@ def test_views_are_averaged_and_see_bent_images(tmp_path):
 def test_trials_stay_in_an_alphabet_and_in_two_drawings():
     glyphs = data.load("glyphs").split("validation")
     trials = one_shot_trials(glyphs, 6, ways=5, seed=3)
+    assert [name[-3:] for name in trials.names] == [f"{run // len(glyphs.group_names):03d}" for run in range(6)]
+    assert trials.names[0][:-3] == glyphs.group_names[0]
     again = one_shot_trials(glyphs, 6, ways=5, seed=3)
     assert all(np.array_equal(a, b) for a, b in zip(trials, again))
     where = {image.tobytes(): row for row, image in enumerate(glyphs.inputs)}
