@@ -27,7 +27,7 @@ def prototypes(ways: int) -> Learner:
     _check.whole_number("ways", ways, least=1)
 
     def solve(support: Examples) -> Float[Array, "ways D"]:
-        sums, counts = class_sums(support._replace(x=rows(support.x)), ways)
+        sums, counts = class_sums(support, ways)
         return sums / counts[:, None]
 
     def logits(phi, x):
@@ -56,7 +56,7 @@ def ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
     _check.whole_number("ways", ways, least=1)
 
     def solve(support: Examples) -> Float[Array, "D ways"]:
-        x = rows(support.x)
+        x = support.x
         targets = jax.nn.one_hot(support.y, ways, dtype=x.dtype)
         strength = jnp.exp(jnp.asarray(log_strength, x.dtype))
         n, dimensions = x.shape
@@ -86,7 +86,7 @@ def matching(ways: int, scale: float = 10.0) -> Learner:
     _check.number("scale", scale, above=0)
 
     def solve(support: Examples):
-        return {"x": unit(rows(support.x)), "y": jax.nn.one_hot(support.y, ways, dtype=support.x.dtype)}
+        return {"x": unit(support.x), "y": jax.nn.one_hot(support.y, ways, dtype=support.x.dtype)}
 
     def logits(phi, x):
         shares = jax.nn.softmax(scale * (unit(x) @ phi["x"].T))
@@ -110,21 +110,23 @@ def _solve(gram, strength, right):
     return jax.scipy.linalg.solve(gram + strength * jnp.eye(gram.shape[0], dtype=gram.dtype), right, assume_a="pos")
 
 
-def solved(solve, logits) -> Learner:
-    """The learner whose phi is `solve(support)` and stays there, judged by cross entropy of `logits(phi, x)`."""
-
-    def start(key, task):
-        return solve(task.support)
-
-    def loss(key, phi, batch):
-        return cross_entropy(logits(phi, rows(batch.x)), batch)
-
-    return Learner(start, loss, no_penalty, optax.set_to_zero(), steps=0)
-
-
 def rows(x):
     """Returns x, refusing what is not `[n, D]`."""
     if x.ndim != 2:
         raise ValueError(f"a head solved in closed form needs inputs [n, D], got shape {x.shape}; put an encoder before "
                          "it with representation(model)")
     return x
+
+
+def solved(solve, logits, inputs=rows) -> Learner:
+    """The learner whose phi is `solve(support)` and stays there, judged by cross entropy of `logits(phi, x)`.
+
+    `inputs` gives back the x of support and query, or refuses it.
+    """
+    def start(key, task):
+        return solve(task.support._replace(x=inputs(task.support.x)))
+
+    def loss(key, phi, batch):
+        return cross_entropy(logits(phi, inputs(batch.x)), batch)
+
+    return Learner(start, loss, no_penalty, optax.set_to_zero(), steps=0)

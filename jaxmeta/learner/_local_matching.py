@@ -11,13 +11,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
-from jaxmeta.base import Learner
-from jaxmeta.learner._criteria import cross_entropy
-from jaxmeta.process import no_penalty
+from jaxmeta.base import Examples, Learner
+from jaxmeta.learner._closed_form import solved
 
 
 def local_matching(ways: int, reach: int = 1) -> Learner:
@@ -47,15 +45,8 @@ def local_matching(ways: int, reach: int = 1) -> Learner:
     _check.whole_number("ways", ways, least=1)
     _check.whole_number("reach", reach, least=0)
 
-    def start(key, task):
-        support = task.support
-        if support.x.ndim < 2:
-            raise ValueError(f"local_matching needs inputs [n, ..., c], got shape {support.x.shape}; put an encoder before it "
-                             "with representation(model)")
+    def solve(support: Examples):
         return {"x": support.x, "y": jax.nn.one_hot(support.y, ways, dtype=support.x.dtype)}
-
-    def loss(key, phi, batch):
-        return cross_entropy(logits(phi, batch.x), batch)
 
     def logits(phi, x):
         labels, members = phi["y"].argmax(1), phi["y"] / phi["y"].sum(0)[None]
@@ -65,7 +56,15 @@ def local_matching(ways: int, reach: int = 1) -> Learner:
         explained = (jnp.log(means) + highest).mean(-1).T
         return explained + _log_densities(phi["x"], x, reach).mean(-1).T @ members
 
-    return Learner(start, loss, no_penalty, optax.set_to_zero(), steps=0)
+    return solved(solve, logits, _featured)
+
+
+def _featured(x):
+    """Returns x, refusing what has no axis of features."""
+    if x.ndim < 2:
+        raise ValueError(f"local_matching needs inputs [n, ..., c], got shape {x.shape}; put an encoder before it with "
+                         "representation(model)")
+    return x
 
 
 def _log_densities(x: Float[Array, "m ... c"], others: Float[Array, "n ... c"], reach: int) -> Float[Array, "m n p"]:

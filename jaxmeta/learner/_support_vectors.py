@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmeta import _check
 from jaxmeta.base import Examples, Learner
-from jaxmeta.learner._closed_form import rows, solved
+from jaxmeta.learner._closed_form import solved
 
 
 def support_vectors(ways: int, sweeps: int = 15, log_cost=0.0, log_scale=0.0) -> Learner:
@@ -35,7 +35,7 @@ def support_vectors(ways: int, sweeps: int = 15, log_cost=0.0, log_scale=0.0) ->
     _check.whole_number("sweeps", sweeps, least=1)
 
     def solve(support: Examples) -> Float[Array, "D ways"]:
-        x = rows(support.x)
+        x = support.x
         own = jax.nn.one_hot(support.y, ways, dtype=x.dtype)
         return x.T @ crammer_singer(x @ x.T, own, jnp.exp(jnp.asarray(log_cost, x.dtype)), sweeps)
 
