@@ -61,10 +61,9 @@ def reptile(learner: Learner, over=None, outer=query_loss) -> Algorithm:
     return Algorithm(Bilevel(initialisation(), learner, outer), reptile_estimator(over))
 
 
-def anil(learner: Learner, head: Where = named("head"), over=None, outer=query_loss) -> Algorithm:
-    """ANIL: almost no inner loop, only the head adapts (Raghu et al., ICLR 2020)."""
-    bias = compose(shared(lambda path: not head(path)), initialisation())
-    return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
+def anil(encoder, head: Learner, over=None, outer=query_loss) -> Algorithm:
+    """ANIL: almost no inner loop, only the head adapts, on features that are computed once (Raghu et al., ICLR 2020)."""
+    return Algorithm(Bilevel(compose(representation(encoder), initialisation()), head, outer), unrolled(over=over))
 
 
 def boil(learner: Learner, head: Where = named("head"), over=None, outer=query_loss) -> Algorithm:

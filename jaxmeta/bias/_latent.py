@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxmeta import _check
 from jaxmeta.base import Bias
-from jaxmeta.bias._representation import embed
+from jaxmeta.bias._representation import embed, embedder
 from jaxmeta.learner._closed_form import class_sums
 from jaxmeta.models import Model
 
@@ -56,8 +56,7 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
     _check.number("divergence", divergence, least=0)
     _check.number("drift", drift, least=0)
 
-    def moments(theta, task):
-        support = embed(encoder, theta["encoder"], task.support)
+    def moments(theta, support):
         related = relation.apply(theta["relation"], _pairs(support.x))
         of_each = related.reshape(len(support.x), len(support.x), -1).mean(1)
         sums, counts = class_sums(support._replace(x=of_each), ways)
@@ -75,22 +74,23 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
         return theta | {"decoder": decoder(x.shape[1]).init(keys[2], codes[:, :codes.shape[1] // 2])}
 
     def shape(theta, task, learner):
-        features = jax.eval_shape(encoder.apply, theta["encoder"], task.support.x)
+        embedded = embedder(encoder, theta["encoder"], task)
+        features = embedded(task.support).x
         net = decoder(features.shape[1])
 
         def decoded(phi):
             return net.apply(theta["decoder"], phi["latent"]) + phi["offset"]
 
         def start(key, task):
-            mean, log_deviation = moments(theta, task)
+            mean, log_deviation = moments(theta, embedded(task.support))
             codes = mean + jnp.exp(log_deviation) * jax.random.normal(key, mean.shape, mean.dtype)
             return {"latent": codes, "offset": jnp.zeros((ways, features.shape[1]), codes.dtype)}
 
         def loss(key, phi, batch):
-            return learner.loss(key, decoded(phi), embed(encoder, theta["encoder"], batch))
+            return learner.loss(key, decoded(phi), embedded(batch))
 
         def penalty(phi, phi_0):
-            mean, log_deviation = moments(theta, task)
+            mean, log_deviation = moments(theta, embedded(task.support))
             from_normal = jnp.mean(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation) / 2
             moved = jnp.mean((jax.lax.stop_gradient(phi["latent"]) - phi_0["latent"]) ** 2)
             return learner.penalty(decoded(phi), decoded(phi_0)) + divergence * from_normal + drift * moved

@@ -13,7 +13,7 @@ from jaxmeta.bias._start import check_claim, claim
 
 
 def shared(where: Where = everything, steps: int | None = None) -> Bias:
-    """The high level owns the claimed leaves; the low level never sees them (ANIL's body, BOIL's head, DARTS' mixture).
+    """The high level owns the claimed leaves; the low level never sees them (BOIL's head, DARTS' mixture).
 
     `loss'(key, phi, batch) = loss(key, theta + phi, batch)`, phi being the leaves left over. With `steps` = K theta has
     K + 1 values of every claimed leaf, one for each inner step and one for the end (MAML++'s per-step normalisation);

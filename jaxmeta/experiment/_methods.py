@@ -9,7 +9,7 @@ from typing import NamedTuple
 import optax
 
 from jaxmeta import algorithms, models
-from jaxmeta.learner import gradient
+from jaxmeta.learner import gradient, linear
 from jaxmeta.tasks import episodes, labelled
 from jaxmeta.training import outer_adam
 
@@ -74,6 +74,10 @@ def _of_encoder(algorithm):
     return build
 
 
+def _anil(model, level: Level, over, outer):
+    return algorithms.anil(model(None), linear(level.ways, optax.sgd(level.rate), level.steps), over=over, outer=outer)
+
+
 def _maml_plus_plus(model, level: Level, over, outer):
     return _of_learner(algorithms.maml_plus_plus, by_step=lambda path: "norm" in path)(model, level, over, outer)
 
@@ -115,7 +119,7 @@ METHODS = {
     "reptile": Method(_of_learner(algorithms.reptile), "initialisation", "none: towards where learning ends",
                       "Nichol et al., 2018", inner_rate=(0.1, 0.05), inner_steps=8, evaluation_steps=8, outer_rate=0.5,
                       optimiser=optax.sgd),
-    "anil": Method(_of_learner(algorithms.anil), "shared body, initialisation of the head", _UNROLLED,
+    "anil": Method(_anil, "representation, initialisation of the head", _UNROLLED,
                    "Raghu et al., ICLR 2020", inner_steps=3),
     "boil": Method(_of_learner(algorithms.boil), "initialisation of the body, shared head", _UNROLLED,
                    "Oh et al., ICLR 2021", evaluation_steps=1, extends=False),

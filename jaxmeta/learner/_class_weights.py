@@ -21,9 +21,10 @@ def linear(ways: int, update: optax.GradientTransformation | None = None, steps:
       steps: Inner steps, at least 0.
 
     Returns:
-      A `Learner` whose phi is `[ways, D]`, Gaussian of variance 1/D at first, for `Examples` with x `[n, D]`.
+      A `Learner` whose phi is `[ways, D]`, zero at first (labels are dealt anew in every task, so that no class should begin
+      preferred), for `Examples` with x `[n, D]`.
     """
-    return _weighted(ways, lambda phi, x: x @ phi.T, update, steps)
+    return _weighted(ways, lambda phi, x: x @ phi.T, update, steps, 0.0)
 
 
 def cosine(ways: int, scale: float = 10.0, update: optax.GradientTransformation | None = None, steps: int = 1) -> Learner:
@@ -35,20 +36,21 @@ def cosine(ways: int, scale: float = 10.0, update: optax.GradientTransformation 
       update, steps: As in `linear`.
 
     Returns:
-      A `Learner` whose phi is `[ways, D]`, as in `linear`; only the directions of its rows count.
+      A `Learner` whose phi is `[ways, D]`, Gaussian of variance 1/D at first, for `Examples` with x `[n, D]`; only the
+      directions of its rows count.
 
     Reference: Chen et al., A closer look at few-shot classification, ICLR 2019.
     """
     _check.number("scale", scale, above=0)
-    return _weighted(ways, lambda phi, x: scale * (unit(x) @ unit(phi).T), update, steps)
+    return _weighted(ways, lambda phi, x: scale * (unit(x) @ unit(phi).T), update, steps, 1.0)
 
 
-def _weighted(ways, logits, update, steps) -> Learner:
+def _weighted(ways, logits, update, steps, spread) -> Learner:
     _check.whole_number("ways", ways, least=1)
 
     def start(key, task):
         x = rows(task.support.x)
-        return jax.random.normal(key, (ways, x.shape[1]), x.dtype) / x.shape[1] ** 0.5
+        return spread * jax.random.normal(key, (ways, x.shape[1]), x.dtype) / x.shape[1] ** 0.5
 
     def loss(key, phi, batch):
         return cross_entropy(logits(phi, rows(batch.x)), batch)

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +11,9 @@ import problems
 import pytest
 
 import jaxmeta as jm
-from jaxmeta.base import Examples, Learner, Task
+from jaxmeta.base import Bilevel, Examples, Learner, Task
 from jaxmeta.bias import free, positive
+from jaxmeta.models import Model
 
 KEY = jax.random.key(0)
 
@@ -104,6 +106,51 @@ def test_a_representation_of_prototypes_is_protonet():
     logits = -((query[:, None] - means[None]) ** 2).sum(-1)
     expected = -np.mean(jax.nn.log_softmax(logits)[np.arange(len(query)), task.query.y])
     np.testing.assert_allclose(jm.outcome(KEY, bilevel, theta, task)[0], expected, rtol=1e-12)
+
+
+def test_anil_adapts_the_head_of_a_shared_body():
+    task, whole, encoder = problems.one(problems.classified()), problems.smooth_model(), problems.smooth_model(None)
+    head = Model(lambda key, x: whole.init(key, x)["head"],
+                 lambda params, x, reference=None: x @ params["kernel"] + params["bias"][None])
+    update = optax.sgd(0.3, momentum=0.5)
+    anil = jm.anil(encoder, jm.gradient(head, update=update, steps=4)).bilevel
+    split = Bilevel(jm.compose(jm.shared(jm.named("body")), jm.initialisation()), jm.gradient(whole, update=update, steps=4))
+    body, first = anil.init(KEY, task)  # {"body": ...} and a kernel with its bias
+    first = jax.tree.map(lambda leaf: jax.random.normal(KEY, leaf.shape, leaf.dtype), first)
+
+    def values(bilevel, theta):
+        return jax.jit(jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(theta)
+
+    def apart(body, head):
+        nothing = {"kernel": None, "bias": None}
+        return {**body, "head": nothing}, {"body": nothing, "head": head}
+
+    value, grads = values(anil, (body, first))
+    chex.assert_trees_all_close(values(split, apart(body, first)), (value, apart(*grads)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["anil", "leo", "baseline_plus_plus"])
+def test_inner_steps_do_not_embed_the_support_again(name):
+    encoder = problems.smooth_model(None)
+    bilevel = {
+        "anil": lambda: jm.anil(encoder, jm.learner.linear(problems.WAYS, steps=3)),
+        "leo": lambda: jm.algorithms.leo(encoder, problems.smooth_model(6), problems.smooth_model, problems.WAYS, 0.5, 3, 2),
+        "baseline_plus_plus": lambda: jm.algorithms.baseline_plus_plus(encoder, 8, problems.WAYS, steps=3),
+    }[name]().bilevel
+    task = problems.one(problems.classified())
+    theta = bilevel.init(KEY, task)
+    derivative = jax.make_jaxpr(jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(theta)
+    kernel = problems.FEATURES, problems.WIDTH  # the encoder's, which no other part's has the shape of
+
+    def places(jaxpr, inside):  # where that shape is, inside scans or outside
+        for equation in jaxpr.eqns:
+            yield from (inside for each in equation.outvars if each.aval.shape == kernel)
+            for each in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+                each = getattr(each, "jaxpr", each)
+                if hasattr(each, "eqns"):
+                    yield from places(each, inside or equation.primitive.name == "scan")
+
+    assert set(places(derivative.jaxpr, False)) == {False}
 
 
 @pytest.mark.parametrize("dimensions", [3, 20], ids=["over dimensions", "over examples"])
