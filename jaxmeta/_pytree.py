@@ -43,6 +43,15 @@ def take(tree: PyTree, where: Where) -> PyTree:
     return jax.tree.unflatten(structure, [leaf if where(path) else None for path, leaf in zip(paths(tree), leaves)])
 
 
+def claim(phi: PyTree, where: Where) -> PyTree:
+    """`take` for the parameters phi of a learner; refuses, by ValueError, to claim nothing."""
+    theta = take(phi, where)
+    if jax.tree.leaves(phi) and not jax.tree.leaves(theta):
+        raise ValueError("where must mean at least one leaf of the learner's parameters, got none of "
+                         f"{', '.join(paths(phi)[:8])}; name one of them, for example with jaxmeta.named")
+    return theta
+
+
 def leave(tree: PyTree, where: Where) -> PyTree:
     """The tree with None in the place of every leaf that `where` means: what `take` did not take."""
     return take(tree, lambda path: not where(path))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import _check
-from jaxmeta._pytree import Where, everything, leave, merge
+from jaxmeta._pytree import Where, claim, everything, leave, merge
 from jaxmeta.base import Bias
-from jaxmeta.bias._start import check_claim, claim
+from jaxmeta.bias._start import check_claim
 
 
 def shared(where: Where = everything, steps: int | None = None) -> Bias:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from jaxmeta import _check
-from jaxmeta._pytree import Where, everything, merge, paths, take
+from jaxmeta._pytree import Where, claim, everything, merge, take
 from jaxmeta.base import Bias
 
 
@@ -45,15 +45,6 @@ def initialisation(where: Where = everything) -> Bias:
         return learner._replace(start=start)
 
     return Bias(init, shape)
-
-
-def claim(phi, where: Where):
-    """The leaves of phi that `where` means; refuses to claim nothing."""
-    theta = take(phi, where)
-    if jax.tree.leaves(phi) and not jax.tree.leaves(theta):
-        raise ValueError("where must mean at least one leaf of the learner's parameters, got none of "
-                         f"{', '.join(paths(phi)[:8])}; name one of them, for example with jaxmeta.named")
-    return theta
 
 
 def check_claim(theta, learner, task, where: Where) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import optax
 
 from jaxmeta import algorithms, models
+from jaxmeta._pytree import named
 from jaxmeta.learner import gradient, linear
 from jaxmeta.tasks import episodes, labelled
 from jaxmeta.training import outer_adam
@@ -59,9 +60,9 @@ class Method(NamedTuple):
     sample: Callable = episodes
 
 
-def _of_learner(algorithm, **more):
+def _of_learner(algorithm, zero=None, **more):
     def build(model, level: Level, over, outer):
-        learner = gradient(model(level.ways), update=optax.sgd(level.rate), steps=level.steps)
+        learner = gradient(model(level.ways), update=optax.sgd(level.rate), steps=level.steps, zero=zero)
         return algorithm(learner, over=over, outer=outer, **more)
 
     return build
@@ -79,7 +80,8 @@ def _anil(model, level: Level, over, outer):
 
 
 def _maml_plus_plus(model, level: Level, over, outer):
-    return _of_learner(algorithms.maml_plus_plus, by_step=lambda path: "norm" in path)(model, level, over, outer)
+    return _of_learner(algorithms.maml_plus_plus, zero=named("head"), by_step=lambda path: "norm" in path)(
+        model, level, over, outer)
 
 
 def _proto_maml(model, level: Level, over, outer):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import optax
 
+from jaxmeta._pytree import Where, claim, merge
 from jaxmeta.base import Learner
 from jaxmeta.learner._criteria import cross_entropy
 from jaxmeta.process import no_penalty
 
 
 def gradient(model, criterion=cross_entropy, update: optax.GradientTransformation | None = None,
-             steps: int = 1, penalty=no_penalty) -> Learner:
+             steps: int = 1, penalty=no_penalty, zero: Where | None = None) -> Learner:
     """A model that learns by gradient steps: `phi <- phi + update(d/d(phi) [criterion(f_phi(x), y) + penalty])`.
 
     Args:
@@ -19,12 +22,18 @@ def gradient(model, criterion=cross_entropy, update: optax.GradientTransformatio
       update: Any optax optimiser; default plain gradient descent at 0.1.
       steps: Inner steps, at least 0.
       penalty: `(phi, phi_0) -> scalar`.
+      zero: Which leaves begin at zero instead of as the model draws them, by path; None for none. `named("head")` where labels
+        are dealt anew in every task, so that no class begins preferred.
 
     Returns:
       A `Learner` whose batches are `Examples`.
+
+    Raises:
+      ValueError: When it starts, where `zero` means none of the model's leaves.
     """
     def start(key, task):
-        return model.init(key, task.support.x)
+        phi = model.init(key, task.support.x)
+        return phi if zero is None else merge(jax.tree.map(jnp.zeros_like, claim(phi, zero)), phi)
 
     def loss(key, phi, batch):
         return criterion(model.apply(phi, batch.x, batch.reference), batch)
