@@ -70,10 +70,11 @@ PRESETS = {
         "protonet": metric_cell("protonet", 10_000),
         "protonet_margin": metric_cell("protonet", 4500, model="conv4_margin"),
         "protonet_60_way": metric_cell("protonet", 6000, **_HARDER),
-        "r2d2_60_way": metric_cell("r2d2", 2400, **_HARDER),
+        "r2d2_60_way": metric_cell("r2d2", 6000, **_HARDER),
         "maml": gradient_cell("maml", 30_000, most=10),
-        "anil": gradient_cell("anil", 12_000, most=10),
-        "maml_plus_plus": metric_cell("maml_plus_plus", 6000, ((20, 1),), queries=1),
+        "anil": gradient_cell("anil", 10_000, 2, most=10, ways=20, queries=1, evaluation_ways=5, inner_rate=1.6),
+        "maml_plus_plus": gradient_cell("maml_plus_plus", 6000, 2, ((20, 1),), most=6, ways=20, queries=1,
+                                        model="conv4_margin", inner_rate=0.3, inner_steps=2, evaluation_steps=2),
     },
     "full": {
         **{f"{name}_{ways}w{shots}s": gradient_cell(
@@ -120,7 +121,8 @@ def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
     dataset = data.load(configuration.data)
     if cell.most:
         bilevel, sample = experiment.evaluation(configuration, dataset, "validation")
-        walked = curve(keys(seed)[0], bilevel, fitted.theta, sample, EPISODES, cell.most, experiment.mapper(EPISODES))
+        theta = experiment.at_evaluation(configuration, fitted.theta, bilevel)
+        walked = curve(keys(seed)[0], bilevel, theta, sample, EPISODES, cell.most, experiment.mapper(EPISODES))
         steps = [each.mean for each in walked.summary["accuracy"]]
         configuration = dataclasses.replace(configuration, evaluation_steps=int(np.argmax(steps)))
     result = {"configuration": dataclasses.asdict(configuration), "seed": seed,

@@ -129,6 +129,15 @@ def test_anil_adapts_the_head_of_a_shared_body():
     chex.assert_trees_all_close(values(split, apart(body, first)), (value, apart(*grads)), rtol=1e-10)
 
 
+def test_leaves_begin_at_zero_where_they_are_told_to():
+    task, model = problems.one(problems.classified()), problems.smooth_model()
+    drawn, begun = (jm.gradient(model, zero=zero).start(KEY, task) for zero in (None, jm.named("head")))
+    assert np.any(drawn["head"]["kernel"]) and not np.any(begun["head"]["kernel"])
+    chex.assert_trees_all_equal(begun["body"], drawn["body"])
+    with pytest.raises(ValueError, match="at least one leaf .* body/bias"):
+        jm.gradient(model, zero=jm.named("haed")).start(KEY, task)
+
+
 @pytest.mark.parametrize("name", ["anil", "leo", "baseline_plus_plus"])
 def test_inner_steps_do_not_embed_the_support_again(name):
     encoder = problems.smooth_model(None)
