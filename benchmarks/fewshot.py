@@ -73,7 +73,7 @@ PRESETS = {
         "r2d2_60_way": metric_cell("r2d2", 6000, **_HARDER),
         "maml": gradient_cell("maml", 30_000, most=10),
         "anil": gradient_cell("anil", 10_000, 2, most=10, ways=20, queries=1, evaluation_ways=5, inner_rate=1.6),
-        "maml_plus_plus": gradient_cell("maml_plus_plus", 6000, 2, ((20, 1),), most=6, ways=20, queries=1,
+        "maml_plus_plus": gradient_cell("maml_plus_plus", 6000, 2, ((20, 1),), ways=20, queries=1,
                                         model="conv4_margin", inner_rate=0.3, inner_steps=2, evaluation_steps=2),
     },
     "full": {
