@@ -142,6 +142,8 @@ def main() -> None:
     given = parser.parse_args()
     path = RESULTS / "har.json"
     runs = json.loads(path.read_text()) if path.exists() else {}
+    if given.table and not runs:
+        parser.error(f"there is no result at {path} to print; run without --table first")
     for shots in () if given.table else given.shots:  # what the result has of other numbers of shots stays
         about = {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed}
         runs[str(shots)] = about | run(shots, given.seed)

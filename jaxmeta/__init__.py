@@ -8,7 +8,7 @@ A learner has four places, and a budget, that a bias can touch. This is the whol
 
 | field     | meaning                     | what acts on it                                                     |
 |-----------|-----------------------------|---------------------------------------------------------------------|
-| `start`   | where low-level learning begins | `initialisation` (MAML), `representation` (ANIL, ProtoNet, R2-D2)   |
+| `start`   | where low-level learning begins | `initialisation` (MAML, Reptile), `representation` (ANIL, ProtoNet) |
 | `loss`    | what is measured            | `shared` (BOIL's head), `context` (CAVIA)                           |
 | `penalty` | what is preferred           | `proximal` (iMAML)                                                  |
 | `update`  | how it moves                | `step_sizes` (Meta-SGD), `preconditioner` (Meta-Curvature)          |

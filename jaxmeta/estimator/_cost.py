@@ -38,17 +38,18 @@ def _of(equation) -> float:
     if name.startswith("jaxmeta_"):  # our own primitives are made of others
         shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
         return flops(lambda *args: equation.primitive.impl(*args, **params), *shapes)
-    inner = [_count(each) for value in params.values() for each in _programs(value)]
+    inner = [_count(each) for value in params.values() for each in programs(value)]
     if name == "cond":
         return max(inner)
     return sum(inner) * params.get("length", 1) if name == "scan" else sum(inner)
 
 
-def _programs(value):
+def programs(value):
+    """The jaxprs that a parameter of an equation holds."""
     if isinstance(value, ClosedJaxpr):
         yield value.jaxpr
     elif hasattr(value, "eqns"):
         yield value
     elif isinstance(value, tuple | list):
         for each in value:
-            yield from _programs(each)
+            yield from programs(each)

@@ -79,11 +79,6 @@ def _anil(model, level: Level, over, outer):
     return algorithms.anil(model(None), linear(level.ways, optax.sgd(level.rate), level.steps), over=over, outer=outer)
 
 
-def _maml_plus_plus(model, level: Level, over, outer):
-    return _of_learner(algorithms.maml_plus_plus, zero=named("head"), by_step=lambda path: "norm" in path)(
-        model, level, over, outer)
-
-
 def _proto_maml(model, level: Level, over, outer):
     return _of_learner(algorithms.proto_maml, encoder=model(None))(model, level, over, outer)
 
@@ -139,7 +134,8 @@ METHODS = {
     "imaml": Method(_of_learner(algorithms.imaml), "initialisation, to which adaptation is held",
                     "where learning ends, by the implicit function theorem", "Rajeswaran et al., NeurIPS 2019",
                     inner_rate=(0.2, 0.1), inner_steps=16, evaluation_steps=16),
-    "maml_plus_plus": Method(_maml_plus_plus, "initialisation, rates and normalisation by step",
+    "maml_plus_plus": Method(_of_learner(algorithms.maml_plus_plus, zero=named("head"), by_step=lambda path: "norm" in path),
+                             "initialisation, rates and normalisation by step",
                              "through all inner steps, each judged at first", "Antoniou et al., ICLR 2019",
                              inner_rate=(0.1, 0.05), inner_steps=5, evaluation_steps=5),
     "alfa": Method(_of_learner(algorithms.alfa), "initialisation, a net that sets rates and decays", _UNROLLED,

@@ -13,6 +13,7 @@ import pytest
 import jaxmeta as jm
 from jaxmeta.base import Bilevel, Examples, Learner, Task
 from jaxmeta.bias import free, positive
+from jaxmeta.estimator._cost import programs
 from jaxmeta.models import Model
 
 KEY = jax.random.key(0)
@@ -154,10 +155,8 @@ def test_inner_steps_do_not_embed_the_support_again(name):
     def places(jaxpr, inside):  # where that shape is, inside scans or outside
         for equation in jaxpr.eqns:
             yield from (inside for each in equation.outvars if each.aval.shape == kernel)
-            for each in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
-                each = getattr(each, "jaxpr", each)
-                if hasattr(each, "eqns"):
-                    yield from places(each, inside or equation.primitive.name == "scan")
+            for each in programs(list(equation.params.values())):
+                yield from places(each, inside or equation.primitive.name == "scan")
 
     assert set(places(derivative.jaxpr, False)) == {False}
 
