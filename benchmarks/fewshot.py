@@ -30,11 +30,12 @@ from jaxmeta.evaluation import curve, evaluate, interval, paired_difference
 
 class Cell(NamedTuple):
     """A net to train: settings of its `Configuration`, the `(ways, shots)` it is judged at, and the most inner steps it may
-    be judged after, as validation episodes choose; 0 for the method's own."""
+    be judged after, at these multiples of its inner rate, as validation episodes choose; 0 for the steps and rate it has."""
 
     settings: dict
     tests: tuple[tuple[int, int], ...] = ((5, 1),)
     most: int = 0
+    rates: tuple[float, ...] = (1.0,)
 
 
 COMMON = dict(data="omniglot", width=64, rotations=True, inductive=True)
@@ -43,9 +44,9 @@ _BOTH = ((5, 1), (20, 1))
 _FIVE, _TWENTY = dict(ways=5, shots=1, queries=3), dict(ways=20, shots=1, queries=3)
 
 
-def gradient_cell(algorithm, steps, tasks=4, tests=((5, 1),), most=0, **more):
+def gradient_cell(algorithm, steps, tasks=4, tests=((5, 1),), most=0, rates=(1.0,), **more):
     """Trained 5-way 1-shot, as MAML is."""
-    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more, tests, most)
+    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more, tests, most, rates)
 
 
 def metric_cell(algorithm, steps, tests=_BOTH, **more):
@@ -72,7 +73,8 @@ PRESETS = {
         "protonet_60_way": metric_cell("protonet", 6000, **_HARDER),
         "r2d2_60_way": metric_cell("r2d2", 6000, **_HARDER),
         "maml": gradient_cell("maml", 30_000, most=10),
-        "anil": gradient_cell("anil", 10_000, 2, most=10, ways=20, queries=1, evaluation_ways=5, inner_rate=1.6),
+        "anil": gradient_cell("anil", 10_000, 2, most=10, rates=(1, 1 / 2, 1 / 4, 1 / 8, 1 / 16), ways=20, queries=1,
+                              evaluation_ways=5, inner_rate=1.6),
         "maml_plus_plus": gradient_cell("maml_plus_plus", 6000, 2, ((20, 1),), ways=20, queries=1,
                                         model="conv4_margin", inner_rate=0.3, inner_steps=2, evaluation_steps=2),
     },
@@ -119,16 +121,15 @@ def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
     """Trains one cell and judges it."""
     configuration, fitted = trained(cell.settings, seed, folder)
     dataset = data.load(configuration.data)
-    if cell.most:
-        bilevel, sample = experiment.evaluation(configuration, dataset, "validation")
-        theta = experiment.at_evaluation(configuration, fitted.theta, bilevel)
-        walked = curve(keys(seed)[0], bilevel, theta, sample, EPISODES, cell.most, experiment.mapper(EPISODES))
-        steps = [each.mean for each in walked.summary["accuracy"]]
-        configuration = dataclasses.replace(configuration, evaluation_steps=int(np.argmax(steps)))
+    walked = adaptation(configuration, fitted.theta, dataset, cell) if cell.most else {}
+    if walked:
+        rate = max(walked, key=lambda rate: max(walked[rate]))
+        configuration = dataclasses.replace(configuration, evaluation_rate=rate, evaluation_steps=int(np.argmax(walked[rate])))
     result = {"configuration": dataclasses.asdict(configuration), "seed": seed,
               "command": f"python -m benchmarks.fewshot {' '.join(sys.argv[1:])}",
               "environment": environment("jax", "jaxlib", "flax", "optax"), "seconds": fitted.seconds,
               "compile seconds": fitted.compile_seconds, "best": {"step": fitted.best.step, "accuracy": fitted.best.value},
+              "validation accuracy by inner rate and steps": walked,
               "tests": {}}
     for ways, shots in cell.tests:
         for kind in ("inductive", "transductive"):
@@ -144,6 +145,18 @@ def run(name: str, cell: Cell, seed: int, folder: pathlib.Path | None) -> dict:
             print(f"{name} {ways}-way {shots}-shot {kind}: {100 * mean:.2f} +- {100 * half:.2f} % of {EPISODES} test episodes, "
                   f"trained {fitted.seconds / 60:.1f} min", flush=True)
     return result
+
+
+def adaptation(configuration, theta, dataset, cell: Cell) -> dict[float, list[float]]:
+    """Accuracy on validation episodes, at each inner rate after 0, 1, ... inner steps."""
+    found = {}
+    for rate in (configuration.inner_rate * times for times in cell.rates):
+        tried = dataclasses.replace(configuration, evaluation_rate=rate)
+        bilevel, sample = experiment.evaluation(tried, dataset, "validation")
+        start = experiment.at_evaluation(tried, theta, bilevel)
+        walked = curve(keys(configuration.seed)[0], bilevel, start, sample, EPISODES, cell.most, experiment.mapper(EPISODES))
+        found[rate] = [each.mean for each in walked.summary["accuracy"]]
+    return found
 
 
 def table(cells: dict[str, dict]) -> str:

@@ -23,6 +23,9 @@ def evaluate(
         min=1, help="Examples of each class to learn from.", show_default="the run's")] = None,
     queries: Annotated[int | None, typer.Option(
         min=1, help="Examples of each class to be judged on.", show_default="the run's")] = None,
+    inner_rate: Annotated[float | None, typer.Option(
+        min=0.0, help="Step size within an episode; with fewer ways than in training a smaller one serves better.",
+        show_default="the run's")] = None,
     inner_steps: Annotated[int | None, typer.Option(
         min=0, help="Steps within an episode.", show_default="the run's")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 600,
@@ -55,7 +58,7 @@ def evaluate(
     with refusing():
         trained = saved_configuration(run)
         wanted = {"data": data, "evaluation_ways": ways, "evaluation_shots": shots, "queries": queries,
-                  "evaluation_steps": inner_steps}
+                  "evaluation_rate": inner_rate, "evaluation_steps": inner_steps}
         if lake is None and views > 1:
             raise ValueError(f"--views are of the runs of --lake, got {views} without it; leave it out, or give the archive")
         runs = None if lake is None else sets.one_shot_runs(lake)
@@ -92,7 +95,8 @@ def evaluate(
         show_json({
             "run": str(run), "data": configuration.data, "split": split, "ways": configuration.evaluation_ways,
             "shots": configuration.evaluation_shots, "queries": configuration.queries,
-            "inner_steps": configuration.evaluation_steps, "episodes": episodes, "seed": seed, "head": head, **results})
+            "inner_rate": configuration.evaluation_rate, "inner_steps": configuration.evaluation_steps, "episodes": episodes,
+            "seed": seed, "head": head, **results})
         return
     table(f"{run}: {configuration.algorithm} on '{dataset.name}', split {split}, {configuration.evaluation_ways}-way "
           f"{configuration.evaluation_shots}-shot, {episodes} episodes", ["", "mean ± 95 % interval"],
@@ -108,7 +112,8 @@ def _lake(run, configuration, head, runs, judged, views, as_json):
                for name, (of, each) in errors._asdict().items()}
     if as_json:
         return show_json({"run": str(run), "protocol": "lake", "views": views, "ways": configuration.evaluation_ways,
-                          "inner_steps": configuration.evaluation_steps, "head": head, **results})
+                          "inner_rate": configuration.evaluation_rate, "inner_steps": configuration.evaluation_steps,
+                          "head": head, **results})
     words = {"alone": "each query by itself", "assigned": "the queries of a run dealt out one to one"}
     table(f"{run}: {configuration.algorithm}, {len(runs.names)} runs of within-alphabet {configuration.evaluation_ways}-way "
           "one-shot", ["error (%)", "mean ± 95 % interval over runs"],

@@ -43,6 +43,8 @@ def train(
     norm: Annotated[str | None, _option(_NET, "batch, layer or none. Default: the method's, mostly batch.")] = None,
     inner_rate: Annotated[float | None, _option(
         _LEARNING, "Step size within an episode. Default: the method's.", min=0.0)] = None,
+    evaluation_rate: Annotated[float | None, _option(
+        _LEARNING, "Step size within a test episode. Default: --inner-rate.", min=0.0)] = None,
     inner_steps: Annotated[int | None, _option(
         _LEARNING, "Steps within a training episode. Default: the method's.", min=0)] = None,
     evaluation_steps: Annotated[int | None, _option(

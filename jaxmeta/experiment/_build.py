@@ -19,7 +19,7 @@ from jaxmeta.tasks import augmented, episodes, inductive, pool, warps
 
 
 class Evaluation(NamedTuple):
-    """How a theta is judged: the bilevel problem with evaluation's ways and steps, and the sampler of its episodes."""
+    """How a theta is judged: the bilevel problem with evaluation's ways, rate and steps, and the sampler of its episodes."""
 
     bilevel: Bilevel
     sample: Callable
@@ -72,7 +72,7 @@ def training_sampler(configuration: Configuration, dataset: Dataset):
 
 def trained(configuration: Configuration, over: Mapper | None = None) -> Algorithm:
     """The algorithm as it is trained."""
-    return _algorithm(configuration, configuration.ways, configuration.inner_steps, over)
+    return _algorithm(configuration, configuration.ways, configuration.inner_rate, configuration.inner_steps, over)
 
 
 def evaluation(configuration: Configuration, dataset: Dataset, split: str) -> Evaluation:
@@ -82,12 +82,13 @@ def evaluation(configuration: Configuration, dataset: Dataset, split: str) -> Ev
 
 
 def judged(configuration: Configuration) -> Bilevel:
-    """The bilevel problem with evaluation's ways and steps."""
-    return _algorithm(configuration, configuration.evaluation_ways, configuration.evaluation_steps).bilevel
+    """The bilevel problem with evaluation's ways, rate and steps."""
+    return _algorithm(configuration, configuration.evaluation_ways, configuration.evaluation_rate,
+                      configuration.evaluation_steps).bilevel
 
 
-def _algorithm(configuration: Configuration, ways: int, steps: int, over: Mapper | None = None) -> Algorithm:
-    level = Level(ways, configuration.inner_rate, steps, configuration.classes)
+def _algorithm(configuration: Configuration, ways: int, rate: float, steps: int, over: Mapper | None = None) -> Algorithm:
+    level = Level(ways, rate, steps, configuration.classes)
     outer = inductive(query_loss) if configuration.inductive else query_loss
     return METHODS[configuration.algorithm].build(model(configuration), level, over, outer)
 

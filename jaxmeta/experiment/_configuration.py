@@ -37,7 +37,8 @@ class Configuration:
       reflections: Whether their mirror images are.
       warps: Whether images are bent at random in training, see `jaxmeta.tasks.warps`.
       inductive: Whether a query is normalised by the support's statistics alone, not by its fellow queries'.
-      inner_rate: Step size of the low level.
+      inner_rate, evaluation_rate: Step size of the low level in training, in test. It goes with the ways: the loss is a mean
+        over the support, so that with a quarter of the ways a class's own step is four times as long.
       inner_steps, evaluation_steps: Steps of the low level in training, in validation and test.
       outer_rate: Step size of the high level.
       tasks: Episodes a meta-batch.
@@ -63,6 +64,7 @@ class Configuration:
     warps: bool = False
     inductive: bool = False
     inner_rate: float | None = None
+    evaluation_rate: float | None = None
     inner_steps: int | None = None
     evaluation_steps: int | None = None
     outer_rate: float | None = None
@@ -102,9 +104,10 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
     images = dataset.inputs.ndim == 4
     train = dataset.split("train")
     centre, scale = (None, None) if train.inputs.dtype == np.uint8 else _statistics(train.inputs)
+    inner_rate = method.inner_rate[0 if images else 1] if configuration.inner_rate is None else configuration.inner_rate
     defaults = dict(
         model=method.image_model if images else "conv1d", norm=method.norm, evaluation_ways=configuration.ways,
-        evaluation_shots=configuration.shots, inner_rate=method.inner_rate[0 if images else 1],
+        evaluation_shots=configuration.shots, inner_rate=inner_rate, evaluation_rate=inner_rate,
         inner_steps=method.inner_steps, evaluation_steps=method.evaluation_steps, outer_rate=method.outer_rate,
         tasks=method.tasks, inputs=dataset.inputs.shape[1:],
         classes=len(train.class_names) * variants(configuration).count, centre=centre, scale=scale)
@@ -129,7 +132,7 @@ def checked(full: Configuration) -> Configuration:
     if full.evaluation_ways > full.ways and not method.extends:
         raise ValueError(f"the head of {full.algorithm} does not adapt, so that it cannot serve more ways than the {full.ways} "
                          f"it is trained for, got {full.evaluation_ways}; train with more ways")
-    for name, open_end in {"inner_rate": True, "outer_rate": False}.items():
+    for name, open_end in {"inner_rate": True, "evaluation_rate": True, "outer_rate": False}.items():
         value = getattr(full, name)
         if not (math.isfinite(value) and (value >= 0 if open_end else value > 0)):
             raise ValueError(f"{name} must be {'at least' if open_end else 'above'} 0 and finite, got {value}")

@@ -94,6 +94,16 @@ def test_evaluation_of_a_run(trained, jaxmeta):
     assert 0 <= printed["accuracy"]["mean"] <= 1
 
 
+def test_a_run_is_tested_at_another_inner_rate(trained):
+    shared = ["evaluate", trained[0], "--episodes", 10, "--json"]
+    answers = in_one_process([*shared, "--inner-rate", 0, "--inner-steps", 3], [*shared, "--inner-steps", 0],
+                             [*shared, "--inner-steps", 3])
+    assert [code for code, _, _ in answers] == [0, 0, 0], answers
+    still, unlearned, learned = (json.loads(printed) for _, printed, _ in answers)
+    assert (still["inner_rate"], learned["inner_rate"]) == (0, trained[1]["configuration"]["inner_rate"])
+    assert still["loss"] == pytest.approx(unlearned["loss"]) and still["loss"] != pytest.approx(learned["loss"])
+
+
 def test_a_run_is_resumed_without_its_settings(trained, jaxmeta):
     out, _ = trained
     code, stdout, stderr = jaxmeta("train", "--resume", "--out", out, "--steps", 24, "--episodes", 8, "--json")
