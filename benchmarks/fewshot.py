@@ -56,7 +56,8 @@ def metric_cell(algorithm, steps, tests=_BOTH, **more):
 
 _GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "maml_plus_plus", "alfa", "l2f",
              "bootstrapped_maml", "proto_maml", "t_net", "leo")
-_METRIC = ("protonet", "matching_net", "local_matching_net", "relation_net", "r2d2", "metaoptnet", "baseline_plus_plus")
+_METRIC = ("protonet", "scaled_protonet", "matching_net", "local_matching_net", "relation_net", "r2d2", "metaoptnet",
+           "baseline_plus_plus")
 _HARDER = dict(model="conv4_margin", warps=True, ways=60, queries=2, tasks=1)  # more classes to tell apart, for as many images
 _BUDGET = 60_000  # meta-batches, with 32 tasks of 5 ways or 16 of 20: Finn et al., 2017
 
@@ -71,6 +72,7 @@ PRESETS = {
         "protonet": metric_cell("protonet", 10_000),
         "protonet_margin": metric_cell("protonet", 4500, model="conv4_margin"),
         "protonet_60_way": metric_cell("protonet", 6000, **_HARDER),
+        "scaled_protonet_60_way": metric_cell("scaled_protonet", 6000, **_HARDER),
         "r2d2_60_way": metric_cell("r2d2", 6000, **_HARDER),
         "maml": gradient_cell("maml", 30_000, most=10),
         "anil": gradient_cell("anil", 10_000, 2, most=10, rates=(1, 1 / 2, 1 / 4, 1 / 8, 1 / 16), ways=20, queries=1,

@@ -190,6 +190,20 @@ def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     return Algorithm(Bilevel(representation(encoder), prototypes(ways), outer), unrolled(over=over))
 
 
+def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
+    """Prototypical networks with a learned scale of the distances (Oreshkin, Rodriguez Lopez and Lacoste, NeurIPS 2018).
+
+    Squared distances grow with the number of features, and a softmax of large ones is sure of whatever is nearest. The scale
+    begins at e^-3, where those of Conv4's features leave a doubt.
+    """
+
+    def head(**settings):
+        return prototypes(ways, **settings)
+
+    bias = compose(hyperparameters(head, log_scale=-3.0), representation(encoder))
+    return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
+
+
 def matching_net(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """Matching networks: a representation for attention over the support (Vinyals et al., NeurIPS 2016)."""
     return Algorithm(Bilevel(representation(encoder), matching(ways), outer), unrolled(over=over))

@@ -97,6 +97,7 @@ ALGORITHMS = {
         learner(), jt.applied({jm.named("kernel"): jt.reparameterised(3, 0.3, 0.5)}, rest=jt.identity()), over=over),
     "t_net": lambda over=None: jm.algorithms.t_net(learner(), over=over),
     "protonet": lambda over=None: jm.protonet(smooth_model(None), WAYS, over),
+    "scaled_protonet": lambda over=None: jm.algorithms.scaled_protonet(smooth_model(None), WAYS, over),
     "r2d2": lambda over=None: jm.r2d2(smooth_model(None), WAYS, over),
     "maml_plus_plus": lambda over=None: jm.algorithms.maml_plus_plus(learner(), jm.named("bias"), over=over),
     "alfa": lambda over=None: jm.algorithms.alfa(learner(), 3, over),

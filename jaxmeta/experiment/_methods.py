@@ -148,6 +148,8 @@ METHODS = {
                          "Triantafillou et al., ICLR 2020", inner_rate=(0.05, 0.02)),
     "protonet": Method(_of_encoder(algorithms.protonet), "representation", "no inner steps: class means",
                        "Snell et al., NeurIPS 2017", **_SOLVED),
+    "scaled_protonet": Method(_of_encoder(algorithms.scaled_protonet), "representation, scale of the distances",
+                              "no inner steps: class means", "Oreshkin et al., NeurIPS 2018", **_SOLVED),
     "matching_net": Method(_of_encoder(algorithms.matching_net), "representation", "no inner steps: attention over the support",
                            "Vinyals et al., NeurIPS 2016", **_SOLVED),
     "local_matching_net": Method(_of_encoder(algorithms.local_matching_net), "representation of places",

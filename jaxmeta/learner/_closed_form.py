@@ -13,16 +13,18 @@ from jaxmeta.learner._criteria import cross_entropy
 from jaxmeta.process import no_penalty
 
 
-def prototypes(ways: int) -> Learner:
-    """The class means of the support: `c_w = mean x_w`, logits `-|x - c_w|^2`.
+def prototypes(ways: int, log_scale=0.0) -> Learner:
+    """The class means of the support: `c_w = mean x_w`, logits `-a |x - c_w|^2`.
 
     Args:
       ways: Number of classes in a task.
+      log_scale: Logarithm of a. Learn it across tasks with `hyperparameters`.
 
     Returns:
       A `Learner` whose phi is `[ways, D]`, for `Examples` with x `[n, D]` (see `jaxmeta.representation`).
 
-    Reference: Snell, Swersky and Zemel, Prototypical networks, NeurIPS 2017.
+    References: Snell, Swersky and Zemel, Prototypical networks, NeurIPS 2017; Oreshkin, Rodriguez Lopez and Lacoste, TADAM,
+    NeurIPS 2018 (the scale).
     """
     _check.whole_number("ways", ways, least=1)
 
@@ -32,7 +34,7 @@ def prototypes(ways: int) -> Learner:
 
     def logits(phi, x):
         # |x|^2 is the same for all classes, so the softmax does not need it.
-        return 2 * x @ phi.T - (phi**2).sum(-1)[None, :]
+        return jnp.exp(jnp.asarray(log_scale, x.dtype)) * (2 * x @ phi.T - (phi**2).sum(-1)[None, :])
 
     return solved(solve, logits)
 

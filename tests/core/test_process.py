@@ -97,14 +97,19 @@ def test_context_adapts_and_weights_do_not():
     assert phi.shape == (2,) and np.abs(phi).min() > 0
 
 
-def test_a_representation_of_prototypes_is_protonet():
+@pytest.mark.parametrize("scale", [None, 0.2])
+def test_a_representation_of_prototypes_is_protonet(scale):
     task = problems.one(problems.classified())
     encoder = problems.smooth_model(None)
-    bilevel = jm.protonet(encoder, problems.WAYS).bilevel
+    algorithm = jm.protonet if scale is None else jm.algorithms.scaled_protonet
+    bilevel = algorithm(encoder, problems.WAYS).bilevel
     theta = bilevel.init(KEY, task)
-    support, query = (encoder.apply(theta, part.x) for part in (task.support, task.query))
+    if scale is not None:
+        theta = {"log_scale": jnp.log(scale)}, theta[1]
+    body = theta if scale is None else theta[1]
+    support, query = (encoder.apply(body, part.x) for part in (task.support, task.query))
     means = np.stack([support[task.support.y == way].mean(0) for way in range(problems.WAYS)])
-    logits = -((query[:, None] - means[None]) ** 2).sum(-1)
+    logits = -(scale or 1) * ((query[:, None] - means[None]) ** 2).sum(-1)
     expected = -np.mean(jax.nn.log_softmax(logits)[np.arange(len(query)), task.query.y])
     np.testing.assert_allclose(jm.outcome(KEY, bilevel, theta, task)[0], expected, rtol=1e-12)
 
