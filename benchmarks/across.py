@@ -107,10 +107,15 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what the result has")
     given = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", given.devices)
-    if not given.table:
-        cells = {name: run(CELLS[name], given.seed) for name in given.cells}
-        write("across", {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed, "cells": cells})
-    print(table(json.loads((RESULTS / "across.json").read_text())["cells"]))
+    path = RESULTS / "across.json"
+    cells = json.loads(path.read_text()) if path.exists() else {}
+    if given.table and not cells:
+        parser.error(f"there is no result at {path} to print; run without --table first")
+    for name in () if given.table else given.cells:  # what the result has of other cells stays
+        about = {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed}
+        cells[name] = about | run(CELLS[name], given.seed)
+        write("across", cells)
+    print(table(cells))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Within-alphabet 20-way one-shot classification of Omniglot (Lake et al.), trained on 5 or 25 alphabets.
 
-    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 small2 background                          # what is shipped
+    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 background                                 # what is shipped
     JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 --without warps reflections --steps 1500   # what makes it
     jaxmeta evaluate benchmarks/models/lake_small1 --lake all_runs.zip                                      # on official runs
 
