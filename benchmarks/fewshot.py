@@ -54,8 +54,8 @@ def metric_cell(algorithm, steps, tests=_BOTH, **more):
     return Cell(dict(algorithm=algorithm, tasks=2, outer_rate=5e-3, steps=steps) | _TWENTY | more, tests)
 
 
-_GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "maml_plus_plus", "alfa", "l2f",
-             "bootstrapped_maml", "proto_maml", "t_net", "leo")
+_GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "alfa", "l2f", "proto_maml", "t_net", "leo")
+_SLOWER = ("maml_plus_plus", "bootstrapped_maml", "reptile", "imaml", "cavia")  # many steps, or layer statistics
 _METRIC = ("protonet", "scaled_protonet", "matching_net", "local_matching_net", "relation_net", "r2d2", "metaoptnet",
            "baseline_plus_plus")
 _HARDER = dict(model="conv4_margin", warps=True, ways=60, queries=2, tasks=1)  # more classes to tell apart, for as many images
@@ -63,10 +63,9 @@ _BUDGET = 60_000  # meta-batches, with 32 tasks of 5 ways or 16 of 20: Finn et a
 
 PRESETS = {
     "quick": {
-        **{name: gradient_cell(name, 1500) for name in _GRADIENT},
-        **{name: gradient_cell(name, 500) for name in ("reptile", "imaml", "cavia")},  # many steps, or a slower normalisation
-        "black_box": gradient_cell("black_box", 1500),
-        **{name: metric_cell(name, 800) for name in _METRIC},
+        **{name: gradient_cell(name, 1000) for name in (*_GRADIENT, "black_box")},
+        **{name: gradient_cell(name, 500) for name in _SLOWER},
+        **{name: metric_cell(name, 500) for name in _METRIC},
     },
     "hour": {
         "protonet": metric_cell("protonet", 10_000),
@@ -83,7 +82,7 @@ PRESETS = {
     "full": {
         **{f"{name}_{ways}w{shots}s": gradient_cell(
             name, _BUDGET, 32 if ways == 5 else 16, ((ways, shots),), ways=ways, shots=shots, queries=15)
-           for name in _GRADIENT for ways in (5, 20) for shots in (1, 5)},
+           for name in (*_GRADIENT, *_SLOWER) for ways in (5, 20) for shots in (1, 5)},
         **{f"{name}_{shots}s": metric_cell(
             name, _BUDGET // 3, ((5, shots), (20, shots)), ways=60, shots=shots, queries=5, tasks=1)
            for name in _METRIC for shots in (1, 5)},
