@@ -65,7 +65,7 @@ PRESETS = {
     "quick": {
         **{name: gradient_cell(name, 1000) for name in (*_GRADIENT, "black_box")},
         **{name: gradient_cell(name, 500) for name in _SLOWER},
-        **{name: metric_cell(name, 500) for name in _METRIC},
+        **{name: metric_cell(name, 300) for name in _METRIC},
     },
     "hour": {
         "protonet": metric_cell("protonet", 10_000),
