@@ -6,6 +6,8 @@ Each returns an `Algorithm`: a bilevel problem and the estimator of its derivati
 
 from __future__ import annotations
 
+import functools
+
 import optax
 
 from jaxmeta._pytree import Where, excluding, named
@@ -196,10 +198,7 @@ def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorith
     Squared distances grow with the number of features, and a softmax of large ones is sure of whatever is nearest. The scale
     begins at e^-3, where those of Conv4's features leave a doubt.
     """
-
-    def head(**settings):
-        return prototypes(ways, **settings)
-
+    head = functools.partial(prototypes, ways)
     bias = compose(hyperparameters(head, log_scale=-3.0), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
@@ -226,20 +225,14 @@ def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algori
 
 def metaoptnet(encoder, ways: int, sweeps: int = 15, over=None, outer=query_loss) -> Algorithm:
     """MetaOptNet: a representation for a support vector machine, its scale and cost learned (Lee et al., CVPR 2019)."""
-
-    def head(**settings):
-        return support_vectors(ways, sweeps, **settings)
-
+    head = functools.partial(support_vectors, ways, sweeps)
     bias = compose(hyperparameters(head, log_cost=0.0, log_scale=_LOG_SCALE), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 
 def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """R2-D2: a representation in which ridge regression suffices, its strength learned (Bertinetto et al., ICLR 2019)."""
-
-    def head(**settings):
-        return ridge(ways, **settings)
-
+    head = functools.partial(ridge, ways)
     bias = compose(hyperparameters(head, log_strength=0.0, log_scale=_LOG_SCALE, offset=0.0), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
