@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -113,6 +114,14 @@ def interleaved(systems: dict[str, Callable], rounds: int) -> dict[str, list[flo
             run()
             times[name].append(1e3 * (time.perf_counter() - begin))
     return times
+
+
+def read(name: str, needed_by: argparse.ArgumentParser | None = None) -> dict:
+    """What `results/<name>.json` has; where there is none nothing, or the refusal of the parser that needs it."""
+    path = RESULTS / f"{name}.json"
+    if needed_by and not path.exists():
+        needed_by.error(f"there is no result at {path} to print; run without --table first")
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write(name: str, record: dict) -> pathlib.Path:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 
 import jax
 import numpy as np
 
-from benchmarks._record import RESULTS, environment, write
+from benchmarks._record import environment, read, write
 from benchmarks.fewshot import gradient_cell, keys, metric_cell, trained
 from jaxmeta import data, experiment
 from jaxmeta.evaluation import calibration, curve, evaluate, interval
@@ -107,10 +106,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what the result has")
     given = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", given.devices)
-    path = RESULTS / "across.json"
-    cells = json.loads(path.read_text()) if path.exists() else {}
-    if given.table and not cells:
-        parser.error(f"there is no result at {path} to print; run without --table first")
+    cells = read("across", parser if given.table else None)
     for name in () if given.table else given.cells:  # what the result has of other cells stays
         about = {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed}
         cells[name] = about | run(CELLS[name], given.seed)

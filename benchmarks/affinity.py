@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import json
 import time
 
 import jax
@@ -25,7 +24,7 @@ import numpy as np
 import optax
 
 import jaxmeta as jm
-from benchmarks._record import RESULTS, environment, median_ratio, write
+from benchmarks._record import environment, median_ratio, read, write
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy import (
     _class_data,
@@ -227,8 +226,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)
-    path = RESULTS / "affinity.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
+    record = read("affinity")
     for name in options.only:
         about = environment("jax", "jaxlib", "optax", "scikit-learn")
         record[name] = {"environment": about, **parts[name](options), "load at the end": environment()["load"]}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import sys
 from typing import NamedTuple
@@ -23,7 +22,7 @@ import jax
 import numpy as np
 
 import jaxmeta as jm
-from benchmarks._record import RESULTS, environment, write
+from benchmarks._record import environment, read, write
 from jaxmeta import data, experiment, training
 from jaxmeta.evaluation import curve, evaluate, interval, paired_difference
 
@@ -196,21 +195,17 @@ def main() -> None:
     given = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", given.devices)
     name = f"fewshot_{given.preset}"
-    path = RESULTS / f"{name}.json"
     cells = PRESETS[given.preset]
-
-    def done():  # read anew each time: another process may have added a cell
-        return json.loads(path.read_text()) if path.exists() else {}
 
     for cell in given.only or cells:
         if cell not in cells:
             parser.error(f"preset {given.preset} has no cell {cell!r}; choose among {', '.join(cells)}")
-        if given.table or cell in done():
+        if given.table or cell in read(name):  # anew each time: another process may have added a cell
             continue
         result = run(cell, cells[cell], given.seed, given.runs / f"{given.preset}_{cell}_{given.seed}")
-        found = done() | {cell: result}
+        found = read(name) | {cell: result}
         write(name, {each: found[each] for each in cells if each in found})
-    print(table(done()))
+    print(table(read(name)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ persons of each fold. Intervals are over the 30 persons, each of whom is new onc
 from __future__ import annotations
 
 import argparse
-import json
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,7 @@ import numpy as np
 import optax
 
 import jaxmeta as jm
-from benchmarks._record import RESULTS, environment, write
+from benchmarks._record import environment, read, write
 from benchmarks.tying_study import recorded
 from jaxmeta import data, experiment, models, training
 from jaxmeta.base import Bilevel
@@ -140,10 +139,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="print what the result has")
     given = parser.parse_args()
-    path = RESULTS / "har.json"
-    runs = json.loads(path.read_text()) if path.exists() else {}
-    if given.table and not runs:
-        parser.error(f"there is no result at {path} to print; run without --table first")
+    runs = read("har", parser if given.table else None)
     for shots in () if given.table else given.shots:  # what the result has of other numbers of shots stays
         about = {"environment": environment("jax", "jaxlib", "flax", "optax"), "seed": given.seed}
         runs[str(shots)] = about | run(shots, given.seed)

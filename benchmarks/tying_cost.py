@@ -18,7 +18,6 @@ the tying, each jitted; `jitted, lax.conv` the same with the framework's convolu
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -195,8 +194,7 @@ def replicated(phi, mesh):
 
 def keep(part: str, cell: str, found: dict):
     """Adds a cell to the record."""
-    path = _record.RESULTS / f"{NAME}.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
+    record = _record.read(NAME)
     record.setdefault(part, {})[cell] = found | {"environment": _record.environment("jax", "jaxlib", "flax")}
     print(_record.write(NAME, record))
 
