@@ -29,7 +29,8 @@ from jaxmeta.training._state import Fitted, Metric
 from jaxmeta.training._state import metric as metric_named
 from jaxmeta.training._step import initial_state, outer_steps
 
-_CALL = 0.5  # seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often
+_CALL = 2.0  # seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often. Not less,
+# as each call of Conv4's steps costs two CPU cores some 40 ms, however many they are: its buffers' pages are new to it.
 _CAPACITY = 100
 
 
@@ -81,7 +82,7 @@ def fit(
       resume: Go on from the newest whole checkpoint of the folder; start where there is none.
       progress: Told `Event`s; default a bar on a terminal, else silence (see `console`).
       log_every: Steps that a line of `metrics.jsonl` averages.
-      steps_per_call: The most steps a call. Default: as many as take half a second, at most 100; 1 for a stream.
+      steps_per_call: The most steps a call. Default: as many as take two seconds, at most 100; 1 for a stream.
 
     Returns:
       A `Fitted`.
@@ -138,9 +139,9 @@ def fit(
                  f"compiled in {session.compile_seconds:.1f} s")
 
         pace = capacity if steps_per_call else 1
+        stops = (log_every, checkpoint_every) if validation is None else (log_every, checkpoint_every, validate_every)
         while session.step < steps and not came:
-            due = min(steps, *(_next_multiple(session.step, every) for every in (
-                log_every, validate_every, checkpoint_every)))
+            due = min(steps, *(_next_multiple(session.step, every) for every in stops))
             count, before = min(pace, due - session.step), session.seconds
             if not advance(session, call, count):
                 raise _non_finite(session, algorithm, key_steps)
