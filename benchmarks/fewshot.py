@@ -29,7 +29,8 @@ from jaxmeta.evaluation import curve, evaluate, interval, paired_difference
 
 class Cell(NamedTuple):
     """A net to train: settings of its `Configuration`, the `(ways, shots)` it is judged at, and the most inner steps it may
-    be judged after, at these multiples of its inner rate, as validation episodes choose; 0 for the steps and rate it has."""
+    be judged after, at these multiples of its inner rate, as validation episodes choose; 0 for the steps and rate it has.
+    Muon trains it at the outer rate of the settings, or, where that is None, what its method has of itself."""
 
     settings: dict
     tests: tuple[tuple[int, int], ...] = ((5, 1),)
@@ -105,7 +106,8 @@ def trained(settings: dict, seed: int, folder: pathlib.Path | None):
     dataset = data.load(configuration.data)
     configuration = experiment.complete(configuration, dataset)
     made = experiment.build(configuration, dataset, experiment.mapper(configuration.tasks))
-    optimiser = training.outer_muon(configuration.outer_rate, configuration.steps)
+    own = settings["outer_rate"] is None
+    optimiser = made.optimiser if own else training.outer_muon(configuration.outer_rate, configuration.steps)
     return configuration, jm.fit(
         keys(seed)[0], made.algorithm, made.sample, optimiser, configuration.steps, tasks=configuration.tasks,
         validation=made.validation, validate_every=configuration.steps // VALIDATIONS, episodes=VALIDATION, folder=folder,

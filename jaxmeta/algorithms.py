@@ -132,7 +132,9 @@ def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 
 
 def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Algorithm:
-    """CAVIA: context inputs adapt, weights are shared (Zintgraf et al., ICML 2019)."""
+    """CAVIA: context inputs adapt, weights are shared; of a model `jaxmeta.models.film`, as on the paper's images, the context
+    modulates features (Zintgraf et al., ICML 2019).
+    """
     return Algorithm(Bilevel(context(size), learner, outer), unrolled(over=over))
 
 

@@ -79,6 +79,11 @@ def _anil(model, level: Level, over, outer):
     return algorithms.anil(model(None), linear(level.ways, optax.sgd(level.rate), level.steps), over=over, outer=outer)
 
 
+def _cavia(model, level: Level, over, outer):
+    size = 100
+    return _of_learner(algorithms.cavia, size=size)(lambda ways: models.film(model(None), ways, size), level, over, outer)
+
+
 def _proto_maml(model, level: Level, over, outer):
     return _of_learner(algorithms.proto_maml, encoder=model(None))(model, level, over, outer)
 
@@ -127,10 +132,8 @@ METHODS = {
                              "Park and Oliva, NeurIPS 2019", evaluation_steps=1),
     "t_net": Method(_of_learner(algorithms.t_net), "initialisation, a warp of the outputs of each layer", _UNROLLED,
                     "Lee and Choi, ICML 2018"),
-    # Batch statistics would take a constant input out again; layer statistics leave it in.
-    "cavia": Method(_of_learner(algorithms.cavia), "all weights; context inputs adapt", _UNROLLED,
-                    "Zintgraf et al., ICML 2019", inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, norm="layer",
-                    extends=False),
+    "cavia": Method(_cavia, "all weights; a context that modulates features adapts", _UNROLLED,
+                    "Zintgraf et al., ICML 2019", inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, extends=False),
     "imaml": Method(_of_learner(algorithms.imaml), "initialisation, to which adaptation is held",
                     "where learning ends, by the implicit function theorem", "Rajeswaran et al., NeurIPS 2019",
                     inner_rate=(0.2, 0.1), inner_steps=16, evaluation_steps=16),
@@ -139,7 +142,7 @@ METHODS = {
                              "through all inner steps, each judged at first", "Antoniou et al., ICLR 2019",
                              inner_rate=(0.1, 0.05), inner_steps=5, evaluation_steps=5),
     "alfa": Method(_of_learner(algorithms.alfa), "initialisation, a net that sets rates and decays", _UNROLLED,
-                   "Baik et al., NeurIPS 2020"),
+                   "Baik et al., NeurIPS 2020", evaluation_steps=1),
     "l2f": Method(_of_learner(algorithms.l2f), "initialisation, a net that says what to forget", _UNROLLED,
                   "Baik et al., CVPR 2020"),
     "bootstrapped_maml": Method(_of_learner(algorithms.bootstrapped_maml), "initialisation",

@@ -12,6 +12,7 @@ from jaxmeta.models import (
     conv1d,
     conv4,
     conv_places,
+    film,
     group_norm,
     lax_conv,
     layer_norm,
@@ -32,6 +33,7 @@ MODELS = {
     "conv4 none": (conv4(3, norm=none, **SMALL), IMAGES),
     "conv_places": (conv_places(3, filters=4, layers=1), IMAGES),
     "conv1d": (conv1d(3, **SMALL), WINDOWS),
+    "film": (film(mlp([6], None), 3, size=2), VECTORS),
     "resnet12": (resnet12(3, widths=(4, 6)), IMAGES),
     "transformer": (transformer(3, width=6, heads=2), WINDOWS),
 }
@@ -71,7 +73,7 @@ def test_transformations_keep_the_values(name):
 def test_parameters_are_plain_float32_with_the_documented_names(name):
     model, shape = MODELS[name]
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones(shape, "float32"))
-    assert type(params) is dict and set(params) == {"body", "head"} and set(params["head"]) == {"kernel", "bias"}
+    assert type(params) is dict and set(params) - {"film"} == {"body", "head"} and set(params["head"]) == {"kernel", "bias"}
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     names = {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in
              jax.tree_util.tree_leaves_with_path(params["body"])}
@@ -147,6 +149,19 @@ def test_without_outputs_a_model_gives_features(make, shape, features):
     assert set(params) == {"body"} and jax.eval_shape(model.apply, params, jnp.ones(shape)).shape == (5, *features)
 
 
+def test_a_context_scales_and_shifts_features_that_do_not_see_it():
+    encoder = conv4(**SMALL)
+    x, context = jax.random.normal(jax.random.key(0), (5, 8, 8, 1)), jax.random.normal(jax.random.key(1), (3,))
+    joined = jnp.concatenate([x, jnp.broadcast_to(context[None, None, None], (5, 8, 8, 3))], axis=-1)
+    model = film(encoder, 2, size=3)
+    params = jax.tree.map(lambda leaf: leaf + 0.3, model.init(jax.random.key(2), joined))
+    to, head = jax.tree.map(np.asarray, (params["film"], params["head"]))
+    gamma, beta = np.split(np.asarray(context) @ to["kernel"] + to["bias"], 2)
+    expected = ((1 + gamma) * np.asarray(encoder.apply(params["body"], x)) + beta) @ head["kernel"] + head["bias"]
+    close(model.apply(params, joined), expected)
+    assert film(encoder, 2, size=3) is model
+
+
 def test_standard_sizes():
     x = jnp.ones((2, 28, 28, 1), "float32")
     params = jax.eval_shape(conv4(5).init, jax.random.key(0), x)
@@ -162,6 +177,7 @@ def test_standard_sizes():
     (resnet12(3), (2, 84, 84), r"resnet12 takes a batch"),
     (transformer(3), (28, 28), r"transformer takes a batch \[n, l, c\]"),
     (mlp([3], 1), (7,), r"mlp takes a batch \[n, features\]"),
+    (film(mlp([3], None), 1, size=7), (2, 7), r"last 7 channels are context, got 7 channels.*join the context"),
     (conv4(3, norm=group_norm(5), filters=4), (2, 28, 28, 1), r"divides the channels, got 5 groups and 4"),
 ])
 def test_refuses_inputs_of_another_shape(model, shape, words):
