@@ -45,8 +45,9 @@ _FIVE, _TWENTY = dict(ways=5, shots=1, queries=3), dict(ways=20, shots=1, querie
 
 
 def gradient_cell(algorithm, steps, tasks=4, tests=((5, 1),), most=0, rates=(1.0,), **more):
-    """Trained 5-way 1-shot, as MAML is."""
-    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=5e-3, steps=steps) | _FIVE | more, tests, most, rates)
+    """Trained 5-way 1-shot, as MAML is. No Muon where what moves theta is no derivative, or a poor one: it makes them worse."""
+    rate = None if algorithm in ("reptile", "imaml") else 5e-3
+    return Cell(dict(algorithm=algorithm, tasks=tasks, outer_rate=rate, steps=steps) | _FIVE | more, tests, most, rates)
 
 
 def metric_cell(algorithm, steps, tests=_BOTH, **more):
@@ -55,7 +56,7 @@ def metric_cell(algorithm, steps, tests=_BOTH, **more):
 
 
 _GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "alfa", "l2f", "proto_maml", "t_net", "leo")
-_SLOWER = ("maml_plus_plus", "bootstrapped_maml", "reptile", "imaml", "cavia")  # many steps, or layer statistics
+_SLOWER = ("maml_plus_plus", "bootstrapped_maml", "reptile", "imaml", "cavia")  # by the inner step, or to learn at all
 _METRIC = ("protonet", "scaled_protonet", "matching_net", "local_matching_net", "relation_net", "r2d2", "metaoptnet",
            "baseline_plus_plus")
 _HARDER = dict(model="conv4_margin", warps=True, ways=60, queries=2, tasks=1)  # more classes to tell apart, for as many images
