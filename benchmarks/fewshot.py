@@ -55,8 +55,9 @@ def metric_cell(algorithm, steps, tests=_BOTH, **more):
     return Cell(dict(algorithm=algorithm, tasks=2, outer_rate=5e-3, steps=steps) | _TWENTY | more, tests)
 
 
-_GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "alfa", "l2f", "proto_maml", "t_net", "leo")
-_SLOWER = ("maml_plus_plus", "bootstrapped_maml", "reptile", "imaml", "cavia")  # by the inner step, or to learn at all
+_GRADIENT = ("maml", "fomaml", "anil", "boil", "meta_sgd", "meta_curvature", "alfa", "l2f", "cavia", "proto_maml", "t_net",
+             "leo")
+_SLOWER = ("maml_plus_plus", "bootstrapped_maml", "reptile", "imaml")  # of more inner steps
 _METRIC = ("protonet", "scaled_protonet", "matching_net", "local_matching_net", "relation_net", "r2d2", "metaoptnet",
            "baseline_plus_plus")
 _HARDER = dict(model="conv4_margin", warps=True, ways=60, queries=2, tasks=1)  # more classes to tell apart, for as many images
@@ -73,6 +74,8 @@ PRESETS = {
         "protonet_margin": metric_cell("protonet", 4500, model="conv4_margin"),
         "protonet_60_way": metric_cell("protonet", 6000, **_HARDER),
         "scaled_protonet_60_way": metric_cell("scaled_protonet", 6000, **_HARDER),
+        "local_matching_60_way": metric_cell("local_matching_net", 2000, **_HARDER | dict(model="conv_places", queries=1),
+                                             evaluation_ways=20),
         "r2d2_60_way": metric_cell("r2d2", 6000, **_HARDER),
         "maml": gradient_cell("maml", 30_000, most=10),
         "anil": gradient_cell("anil", 10_000, 2, most=10, rates=(1, 1 / 2, 1 / 4, 1 / 8, 1 / 16), ways=20, queries=1,
