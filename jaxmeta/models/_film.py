@@ -34,7 +34,7 @@ def film(encoder: Model, outputs: int | None, size: int, dtype=None) -> Model:
     $$ (\gamma, \beta) = c\, U + u, \qquad y = ((1 + \gamma) \odot f(x) + \beta)\, W + w $$
 
     Args:
-      encoder: f, from `[n, ..., c]` to features `[n, d]` (parameters `body`); it does not see the context.
+      encoder: f, from `[n, ..., c]` to features, flattened to `[n, d]` (parameters `body`); it does not see the context.
       outputs: Width of the linear head (parameters `head`), or None for the modulated features.
       size: s, how many channels are context (its map has the parameters `film`); they are the same at all places.
       dtype: Of the map and the head, as in `mlp`.
@@ -66,7 +66,7 @@ def _film(encoder, outputs, size, dtype) -> Model:
     def features(params, x, reference=None):
         """Those of the data, the context behind them."""
         context = x.reshape(len(x), -1, x.shape[-1])[:, 0, -size:]
-        return jnp.concatenate([encoder.apply(params, x[..., :-size], reference), context], axis=1)
+        return jnp.concatenate([encoder.apply(params, x[..., :-size], reference).reshape(len(x), -1), context], axis=1)
 
     def init(key, x):
         if x.shape[-1] <= size:
