@@ -113,12 +113,13 @@ def test_an_archive_that_is_none_is_refused(tmp_path, make, message):
         data.one_shot_runs(make(tmp_path / "all_runs.zip"))
 
 
-def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
-    def jaxmeta(*arguments):
-        done = subprocess.run([sys.executable, "-c", "from jaxmeta.cli import main; main()", *map(str, arguments)],
-                              capture_output=True, text=True, timeout=300)
-        return done.returncode, done.stdout, done.stderr
+def jaxmeta(*arguments):
+    done = subprocess.run([sys.executable, "-c", "from jaxmeta.cli import main; main()", *map(str, arguments)],
+                          capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
 
+
+def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
     code, _, stderr = jaxmeta("train", "--algorithm", "protonet", "--data", "glyphs", "--ways", 2, "--model", "mlp", "--width",
                               8, "--tasks", 2, "--steps", 2, "--episodes", 4, "--out", tmp_path / "run")
     assert code == 0, stderr
@@ -136,9 +137,8 @@ def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(SHIPPED.glob("lake_*")), ids=lambda path: path.name)
-def test_the_shipped_models_are_evaluated_by_the_one_command(tmp_path, model, capsys):
-    from jaxmeta._cli._evaluate import evaluate
-
-    evaluate(model, lake=archive(tmp_path / "all_runs.zip"), views=2, compilation_cache=False, as_json=True)
-    found = json.loads(capsys.readouterr().out)
+def test_the_shipped_models_are_evaluated_by_the_one_command(tmp_path, model):
+    code, stdout, stderr = jaxmeta("evaluate", model, "--lake", archive(tmp_path / "all_runs.zip"), "--views", 2, "--json")
+    assert code == 0, stderr
+    found = json.loads(stdout)
     assert found["ways"] == WAYS and found["views"] == 2 and found["alone"]["error"] == 0  # bars in four places
