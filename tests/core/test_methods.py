@@ -187,6 +187,7 @@ def test_generated_rates_begin_as_the_learner_has_it_and_forgetting_scales_leave
     chex.assert_trees_all_close(begun, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_transformer_reads_the_support_in_any_order():
     task = problems.one(problems.classified())
     reader = jm.models.transformer(problems.WAYS, width=8, blocks=1, heads=2)

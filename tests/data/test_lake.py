@@ -120,7 +120,7 @@ def jaxmeta(*arguments):
 
 
 def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
-    code, _, stderr = jaxmeta("train", "--algorithm", "protonet", "--data", "glyphs", "--ways", 2, "--model", "mlp", "--width",
+    code, _, stderr = jaxmeta("train", "--algorithm", "protonet", "--data", "digits", "--ways", 2, "--model", "mlp", "--width",
                               8, "--tasks", 2, "--steps", 2, "--episodes", 4, "--out", tmp_path / "run")
     assert code == 0, stderr
     runs = archive(tmp_path / "all_runs.zip")
