@@ -104,6 +104,7 @@ def test_a_run_is_tested_at_another_inner_rate(trained):
     assert still["loss"] == pytest.approx(unlearned["loss"]) and still["loss"] != pytest.approx(learned["loss"])
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_without_its_settings(trained, jaxmeta):
     out, _ = trained
     code, stdout, stderr = jaxmeta("train", "--resume", "--out", out, "--steps", 24, "--episodes", 8, "--json")

@@ -105,6 +105,7 @@ def test_jit_is_no_jit(name):
     chex.assert_trees_all_close(compiled, estimate(algorithm, theta, tasks, state), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_chunked_and_sharded_tasks_are_all_at_once(member):
     assert jax.device_count() == 2
     over = jm.over_tasks(chunk=1, mesh=jm.task_mesh())  # two tasks on each device, one after the other
@@ -112,6 +113,7 @@ def test_chunked_and_sharded_tasks_are_all_at_once(member):
     chex.assert_trees_all_close(part, member.compiled(member.theta, member.tasks), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_float32_is_kept(member):
     tasks = problems.classified(np.float32)
     theta = jax.tree.map(lambda x: x.astype(jnp.float32), member.theta)

@@ -168,6 +168,7 @@ def test_a_head_begins_at_prototypes():
         bias.shape((), task, learner).start(KEY, task)
 
 
+@pytest.mark.slow
 def test_generated_rates_begin_as_the_learner_has_it_and_forgetting_scales_leaves():
     task, learner = problems.one(problems.classified()), problems.learner()
     plain = jm.outcome(KEY, jm.maml(learner).bilevel, jm.maml(learner).bilevel.init(KEY, task), task)[0]
@@ -229,6 +230,7 @@ def values(bilevel, theta, task):
     return jax.jit(jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(theta)
 
 
+@pytest.mark.slow
 def test_latent_codes_begin_where_the_support_says_and_take_turns_with_the_weights():
     task, model = problems.one(problems.classified()), problems.smooth_model
     relation, decoder = model(4), model
@@ -272,6 +274,7 @@ def test_latent_codes_begin_where_the_support_says_and_take_turns_with_the_weigh
         jm.algorithms.leo(model(None), model(3), decoder, problems.WAYS).bilevel.init(KEY, task)
 
 
+@pytest.mark.slow
 def test_pretraining_is_ordinary_learning_and_fine_tuning_leaves_the_body():
     encoder, classes = problems.smooth_model(None), 5
     rng = np.random.default_rng(0)

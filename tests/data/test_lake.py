@@ -119,6 +119,7 @@ def jaxmeta(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_a_run_by_the_protocol(tmp_path):
     code, _, stderr = jaxmeta("train", "--algorithm", "protonet", "--data", "digits", "--ways", 2, "--model", "mlp", "--width",
                               8, "--tasks", 2, "--steps", 2, "--episodes", 4, "--out", tmp_path / "run")

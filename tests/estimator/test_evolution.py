@@ -100,6 +100,7 @@ def exact_over_a_run():
     return jm.unrolled().estimate(KEY, problem, THETA, long_runs.tasks(), ())[0].grad["log_rate"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constructor", [jm.pes, jm.nres])
 def test_persistent_and_reused_noise_are_unbiased_over_a_run(constructor):
     exact = exact_over_a_run()

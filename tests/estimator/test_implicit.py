@@ -89,6 +89,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIMITS)
 def test_the_derivative_is_the_limit_of_unrolling(name):
     bilevel, batch = LIMITS[name], problems.classified()

@@ -47,6 +47,7 @@ def setting(dtype, steps=40):
     return problem, theta, tasks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 2e-6)])
 def test_it_is_the_derivative_through_stored_steps_and_ends_at_the_bits_of_the_start(dtype, tolerance):
     problem, theta, tasks = setting(dtype)
@@ -88,6 +89,7 @@ def test_momentum_is_that_of_optax():
     chex.assert_trees_all_equal(*ends)
 
 
+@pytest.mark.slow
 def test_temporary_memory_hardly_grows_with_the_steps():
     def temporary(steps, estimator):
         low = jm.gradient(jm.models.mlp((64,), outputs=3), jm.cross_entropy, optax.sgd(0.05), steps)

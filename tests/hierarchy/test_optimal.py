@@ -99,6 +99,7 @@ def test_every_tree_scores_as_its_classifier_does_and_the_ranking_is_that_of_all
         score(Tree.star(4), binary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "family"), [(4, all_partitions), (5, binary_partitions)])
 def test_the_beam_is_bounded_and_exact_where_it_is_wide(size, family):
     train, validation = examples(size), examples(size, count=9)
@@ -124,6 +125,7 @@ def test_nodes_are_the_models_of_another_library():
     np.testing.assert_allclose(odds - base, (their_odds - base) * (len(y) - 4) / len(y), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_noise_and_the_choices_that_allow_for_it():
     rng = np.random.default_rng(1)
     labels = np.arange(120) % 4

@@ -205,6 +205,7 @@ def test_batch_norm_normalises():
     close((y.mean((0, 1, 2)), y.var((0, 1, 2))), (jnp.zeros(2), jnp.ones(2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_margin_is_zeros_around_the_image_so_that_nothing_is_dropped():
     image = jax.random.normal(jax.random.key(0), (2, 12, 12, 1), jnp.float32)
     plain, wide = conv4(None, filters=4, blocks=3), conv4(None, filters=4, blocks=3, margin=2)

@@ -145,6 +145,7 @@ def nodewise_learner(d, update, steps, scale=1.0):
     return jm.Learner(lambda key, task: jax.random.normal(key, (d,)), loss, jm.no_penalty, update, steps)
 
 
+@pytest.mark.slow
 def test_template_coefficients_are_learned():
     """Six layers made of two templates, which every task has anew: their coefficients' span is found."""
     planted = np.random.default_rng(0).normal(size=(6, 2))
