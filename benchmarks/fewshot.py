@@ -110,8 +110,8 @@ def trained(settings: dict, seed: int, folder: pathlib.Path | None):
     dataset = data.load(configuration.data)
     configuration = experiment.complete(configuration, dataset)
     made = experiment.build(configuration, dataset, experiment.mapper(configuration.tasks))
-    own = settings.get("outer_rate") is None
-    optimiser = made.optimiser if own else training.outer_muon(configuration.outer_rate, configuration.steps)
+    optimiser = (made.optimiser if settings["outer_rate"] is None else
+                 training.outer_muon(configuration.outer_rate, configuration.steps))
     return configuration, jm.fit(
         keys(seed)[0], made.algorithm, made.sample, optimiser, configuration.steps, tasks=configuration.tasks,
         validation=made.validation, validate_every=configuration.steps // VALIDATIONS, episodes=VALIDATION, folder=folder,

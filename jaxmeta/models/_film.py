@@ -10,19 +10,16 @@ import jax.numpy as jnp
 
 from jaxmeta import _check
 
-from ._adapters import linen
 from ._layers import Dense, Head
 from ._model import Model
 
 
 class _Modulated(nn.Module):
     outputs: int | None
-    size: int
     dtype: object
 
     @nn.compact
-    def __call__(self, x):
-        features, context = x[:, :-self.size], x[:, -self.size:]
+    def __call__(self, features, context):
         factors = Dense(2 * features.shape[1], nn.initializers.he_normal(), self.dtype, name="film")(context)
         scale, shift = jnp.split(factors, 2, axis=1)
         return Head(self.outputs, self.dtype, name="head")((1 + scale) * features + shift)
@@ -61,12 +58,12 @@ def film(encoder: Model, outputs: int | None, size: int, dtype=None) -> Model:
 
 @functools.lru_cache(maxsize=256)  # equal models are one, as with `linen`
 def _film(encoder, outputs, size, dtype) -> Model:
-    head = linen(_Modulated(outputs, size, dtype))
+    head = _Modulated(outputs, dtype)
 
-    def features(params, x, reference=None):
-        """Those of the data, the context behind them."""
-        context = x.reshape(len(x), -1, x.shape[-1])[:, 0, -size:]
-        return jnp.concatenate([encoder.apply(params, x[..., :-size], reference).reshape(len(x), -1), context], axis=1)
+    def parts(params, x, reference=None):
+        """Features of the data, `[n, d]`, and the context, `[n, s]`."""
+        features = encoder.apply(params, x[..., :-size], reference)
+        return features.reshape(len(x), -1), x.reshape(len(x), -1, x.shape[-1])[:, 0, -size:]
 
     def init(key, x):
         if x.shape[-1] <= size:
@@ -74,9 +71,9 @@ def _film(encoder, outputs, size, dtype) -> Model:
                              "join the context to the data, as bias.context does")
         key_body, key_head = jax.random.split(key)
         body = encoder.init(key_body, x[..., :-size])
-        return {"body": body, **head.init(key_head, features(body, x))}
+        return {"body": body, **head.init(key_head, *parts(body, x))["params"]}
 
     def apply(params, x, reference=None):
-        return head.apply(params, features(params["body"], x, reference))
+        return head.apply({"params": params}, *parts(params["body"], x, reference))
 
     return Model(init, apply)

@@ -1,5 +1,6 @@
 """The command as a process: what it prints, where, and with which exit code."""
 
+import functools
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 
 # As small as can be: digits have 5, 2 and 3 classes in their splits, and the MLP compiles at once.
@@ -18,17 +20,7 @@ SMALL = ["--data", "digits", "--ways", "2", "--queries", "2", "--model", "mlp", 
 @pytest.fixture(scope="module")
 def jaxmeta(tmp_path_factory):
     """`jaxmeta(*arguments) -> (exit code, standard output, standard error)`, in a process of its own."""
-    folder = tmp_path_factory.mktemp("work")
-
-    def run(*arguments):
-        done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300)
-        return done.returncode, done.stdout, done.stderr
-
-    return run
-
-
-def command(*arguments):
-    return [sys.executable, "-c", "from jaxmeta.cli import main; main()", *map(str, arguments)]
+    return functools.partial(processes.jaxmeta, cwd=tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +211,7 @@ def test_data_is_shown_and_counted(jaxmeta, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     out = tmp_path / "run"
-    process = subprocess.Popen(command("train", *SMALL, "--steps", 10**6, "--out", out), stdout=subprocess.PIPE,
+    process = subprocess.Popen(processes.command("train", *SMALL, "--steps", 10**6, "--out", out), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     for line in process.stderr:
         if "compiled in" in line:

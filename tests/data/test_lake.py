@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from processes import jaxmeta
 
 import jaxmeta as jm
 from jaxmeta import data
@@ -111,12 +110,6 @@ def test_trials_stay_in_an_alphabet_and_in_two_drawings():
 def test_an_archive_that_is_none_is_refused(tmp_path, make, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         data.one_shot_runs(make(tmp_path / "all_runs.zip"))
-
-
-def jaxmeta(*arguments):
-    done = subprocess.run([sys.executable, "-c", "from jaxmeta.cli import main; main()", *map(str, arguments)],
-                          capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.slow
