@@ -47,7 +47,7 @@ def calibrated(key, bilevel, theta, sample, ways: int):
     def one(key):
         key_sample, key_learn = jax.random.split(key)
         task = sample(key_sample)
-        return experiment.probabilities(key_learn, bilevel, theta, task, ways), task.query.y
+        return experiment.probabilities(key_learn, bilevel, theta, task), task.query.y
 
     chances, labels = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(key, EPISODES))
     found = calibration(np.asarray(chances).reshape(-1, ways), np.asarray(labels).ravel())

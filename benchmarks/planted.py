@@ -39,7 +39,7 @@ METHODS = {
 def agreements(tree, noise, seed):
     """Of every method the agreement of its tree with the planted one."""
     keys = jax.random.split(jax.random.key(seed), 2)
-    x, y, _ = planted_examples(keys[0], tree, COUNT, noise=noise)
+    x, y, *_ = planted_examples(keys[0], tree, COUNT, noise=noise)
     x, y = np.asarray(x), np.asarray(y)
     x = (x - x.mean(0)) / x.std(0)
     train = concepts.Folded(x, y, np.tile(np.arange(COUNT) % 3 + 1, tree.size))

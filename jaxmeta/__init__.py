@@ -4,15 +4,17 @@ A **bias** (high level) shapes a **learner** (low level); a **task** supplies th
 how the outcome's derivative reaches the bias; a **hierarchy** says which tasks and concepts share which part of it, and
 a **tying** says how the shared part becomes each node's parameters.
 
-A learner has four places, and a budget, that a bias can touch. This is the whole taxonomy of metalearning:
+A learner has five places, and a budget, that a bias can touch, and a voice. This is the whole taxonomy of metalearning:
 
 | field     | meaning                     | what acts on it                                                     |
 |-----------|-----------------------------|---------------------------------------------------------------------|
 | `start`   | where low-level learning begins | `initialisation` (MAML, Reptile), `representation` (ANIL, ProtoNet) |
+| `sees`    | what a step sees of the support | example weights, corrected labels, distilled data, minibatches     |
 | `loss`    | what is measured            | `shared` (BOIL's head), `context` (CAVIA)                           |
 | `penalty` | what is preferred           | `proximal` (iMAML)                                                  |
 | `update`  | how it moves                | `step_sizes` (Meta-SGD), `preconditioner` (Meta-Curvature)          |
 | `steps`   | how long it learns          | evaluation budgets, curricula                                       |
+| `predict` | what it says of unlabelled inputs | evaluation, calibration, a user's own use                     |
 
 `hyperparameters` sets whatever a learner is made with. An algorithm is a bilevel problem and an estimator
 (`jaxmeta.algorithms`). The process takes its gradient and its scan as arguments: estimators that go through it differ in
@@ -30,18 +32,19 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "jaxmeta.base": ("Algorithm", "Bias", "Bilevel", "Estimate", "Estimator", "Examples", "Learner", "Task", "Trajectory",
                      "query_loss"),
-    "jaxmeta.process": ("adapt", "no_penalty", "outcome", "trajectory"),
+    "jaxmeta.process": ("adapt", "advance", "begin", "no_penalty", "outcome", "predict", "trajectory"),
     "jaxmeta.parallel": ("over_tasks", "task_mesh"),
-    "jaxmeta._pytree": ("everything", "excluding", "named"),
+    "jaxmeta._pytree": ("everything", "excluding", "named", "take"),
     "jaxmeta.algorithms": ("anil", "boil", "cavia", "fomaml", "imaml", "maml", "meta_curvature", "meta_sgd", "protonet",
                            "r2d2", "reptile"),
-    "jaxmeta.bias": ("compose", "context", "element", "fixed", "hyperparameters", "initialisation", "momentum",
-                     "preconditioner", "proximal", "representation", "shared", "step_sizes"),
+    "jaxmeta.bias": ("batch_by_step", "compose", "context", "element", "fixed", "hyperparameters", "initialisation",
+                     "minibatches", "momentum", "preconditioner", "proximal", "representation", "seen", "shared",
+                     "step_sizes"),
     "jaxmeta.estimator": ("auto", "binomial", "cg", "each_step", "evolution", "finite_difference", "first_order", "forward",
                           "implicit", "linearising", "mixed", "neumann", "nres", "nystrom", "one_step", "pes",
                           "rebuilding", "recomputing", "reversible", "sama", "saving", "segments", "t1t2", "truncated",
                           "unrolled"),
-    "jaxmeta.learner": ("cross_entropy", "gradient", "prototypes", "ridge", "squared_error"),
+    "jaxmeta.learner": ("cross_entropy", "gradient", "prototypes", "ridge", "ridge_regression", "squared_error"),
     "jaxmeta.tasks": ("episodes", "inductive", "pool", "quadratics", "rotations", "sinusoids", "stream"),
     "jaxmeta.evaluation": ("compare",),
     "jaxmeta.training": ("fit",),

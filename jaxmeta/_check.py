@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 
@@ -32,6 +33,33 @@ def scalar(name: str, value, cure: str = "average it, for example with jnp.mean"
     if shape != () or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"{name} must be a real scalar, got shape {shape} and dtype {dtype}; {cure}")
     return value
+
+
+def numbers(name: str, tree: PyTree) -> PyTree:
+    """Returns the tree, Python's numbers in it as arrays; refuses a leaf that is no number, by its path."""
+    def number(path, leaf):
+        if hasattr(leaf, "dtype"):
+            return leaf
+        if isinstance(leaf, bool | int | float | complex):
+            return jnp.asarray(leaf)
+        where = f" at '{jax.tree_util.keystr(path, simple=True, separator='/')}'" if path else ""
+        raise ValueError(f"{name} must be arrays or numbers, got {type(leaf).__name__}{where}; leave it out, or turn it into a "
+                         "number")
+
+    return jax.tree_util.tree_map_with_path(number, tree)
+
+
+def labels(y, ways: int, counting=None) -> None:
+    """Refuses labels that are no class of 0 to ways - 1, where they are known; those of examples that count nothing may be
+    any. Under jit nothing is known: there a label that is no class makes the result NaN."""
+    if any(isinstance(each, jax.core.Tracer) for each in (y, counting)):
+        return
+    y = np.asarray(y)
+    wrong = (y < 0) | (y >= ways)
+    wrong &= True if counting is None else np.asarray(counting) != 0
+    if wrong.any():
+        raise ValueError(f"labels must be from 0 to {ways - 1} for {ways} classes, got {y[wrong][0]}; number the classes from 0, "
+                         "give the model or head as many outputs as there are classes, and padding the weight 0")
 
 
 def same_structure(name: str, expected: PyTree, got: PyTree, cure: str) -> None:

@@ -59,7 +59,8 @@ def closed(function: Callable, *examples):
         *leaves)
 
     def run(*args):
-        return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, args[len(leaves):]))(*args[: len(leaves)])
+        results = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, args[len(leaves):]))(*args[: len(leaves)])
+        return [x if isinstance(x, jax.Array) else jnp.asarray(x, jnp.result_type(x)) for x in results]  # literals are numbers
 
     return run, program.consts, shape
 

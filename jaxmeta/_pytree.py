@@ -62,6 +62,21 @@ def merge(first: PyTree, second: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
 
 
+def moving(tree: PyTree) -> PyTree:
+    """The tree with None in the place of every leaf that is no real or complex number: whole numbers, booleans, keys. They are
+    constants of both levels. A tree without such leaves comes back as it is."""
+    return tree if all(map(_moves, jax.tree.leaves(tree))) else jax.tree.map(lambda leaf: leaf if _moves(leaf) else None, tree)
+
+
+def constants(tree: PyTree) -> PyTree:
+    """What `moving` leaves out."""
+    return jax.tree.map(lambda leaf: None if _moves(leaf) else leaf, tree)
+
+
+def _moves(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf), jnp.inexact)
+
+
 def nbytes(tree: PyTree) -> int:
     """Bytes in all leaves; shapes are enough."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

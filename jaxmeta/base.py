@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 
 class Examples(NamedTuple):
@@ -21,11 +22,31 @@ class Examples(NamedTuple):
       y: Targets, `[n]` integer labels or `[n, ...]` values.
       reference: None, or `[n]` booleans: the examples that normalisation may look at and that no loss counts
         (see `jaxmeta.inductive`).
+      weight: None, or `[n]` numbers from 0 up: how much each counts. A loss is a mean by weight; an example of weight 0 is
+        padding, which nothing looks at, so that tasks of unequal ways and shots have one shape.
+      index: None, or `[n]` integers: which examples of the data these are.
     """
 
     x: Array
     y: Array
     reference: Bool[Array, " n"] | None = None
+    weight: Float[Array, " n"] | None = None
+    index: Int[Array, " n"] | None = None
+
+    @property
+    def normalising(self) -> Bool[Array, " n"] | None:
+        """Which examples normalisation may look at; None for all of them. A weight above 0 changes no statistics."""
+        if self.weight is None:
+            return self.reference
+        present = self.weight > 0
+        return present if self.reference is None else present & self.reference
+
+    @property
+    def counting(self) -> Float[Array, " n"] | None:
+        """How much each example counts in a loss; None for all alike."""
+        if self.reference is None:
+            return self.weight
+        return ~self.reference if self.weight is None else jnp.where(self.reference, 0, self.weight)
 
 
 class Task(NamedTuple):
@@ -35,11 +56,15 @@ class Task(NamedTuple):
       support: What the low level learns from, any pytree.
       query: What the high level is judged on, any pytree.
       node: The task's place in the hierarchy, a scalar integer; 0 where there is none.
+      weight: None, or a scalar from 0 up: how much the task counts in the mean over tasks.
+      index: None, or a scalar integer: which task of the data this is.
     """
 
     support: PyTree
     query: PyTree
     node: Any = 0
+    weight: Float[Array, ""] | None = None
+    index: Int[Array, ""] | None = None
 
 
 class Learner(NamedTuple):
@@ -51,6 +76,11 @@ class Learner(NamedTuple):
       penalty: `(phi, phi_0) -> scalar`, what is preferred; added to the loss on the support.
       update: An `optax.GradientTransformation`, how it moves.
       steps: How long it learns, a non-negative integer. Zero means no adaptation.
+      sees: `(key, support, step) -> batch`, what a step sees of the support, `step` being how many were taken before it
+        (all of them where the end of learning looks back at the support); None for the support as it is. Acts in
+        `jaxmeta.process` alone: starts and losses are given what was seen.
+      predict: `(key, phi, batch) -> [n, ...]`, what it says of the inputs of a batch, whose labels it does not look at: logits
+        of classes, or values. None for a learner that cannot say.
     """
 
     start: Callable[[Key[Array, ""], Task], PyTree]
@@ -58,6 +88,8 @@ class Learner(NamedTuple):
     penalty: Callable[[PyTree, PyTree], Array]
     update: optax.GradientTransformation
     steps: int
+    sees: Callable[[Key[Array, ""], PyTree, Int[Array, ""] | int], PyTree] | None = None
+    predict: Callable[[Key[Array, ""], PyTree, PyTree], Array] | None = None
 
 
 class Bias(NamedTuple):
@@ -131,7 +163,7 @@ class Estimate(NamedTuple):
     """The outer loss and its derivative in theta.
 
     Args:
-      loss: Mean outer loss over the tasks, a scalar.
+      loss: Mean outer loss over the tasks, by their weights, a scalar.
       grad: Like theta.
       info: Report only. `losses` is `[T]`, the outer loss of each task; `aux` what `outer` returned, stacked `[T, ...]`;
         what else there is to know of a road (residuals, iterations) stands beside them, `[T, ...]` too.

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float
 
 from jaxmeta import _check
 from jaxmeta._curvature import hessian
+from jaxmeta._pytree import constants, merge, moving
 from jaxmeta.base import Position, query_loss
-from jaxmeta.process import advance, loss_and_aux
+from jaxmeta.process import advance, loss_and_aux, view
 
 
 def multi_step(weights: Float[Array, " K"], outer: Callable = query_loss) -> Callable:
@@ -78,7 +79,7 @@ def regularised(outer: Callable = query_loss) -> Callable:
 
 def squared_distance(key, learner, phi, target, task):
     r"""$\frac{1}{2} |\phi - \tilde\phi|^2$, in phi itself."""
-    return optax.tree.norm(optax.tree.sub(phi, target), squared=True) / 2
+    return optax.tree.norm(optax.tree.sub(moving(phi), moving(target)), squared=True) / 2
 
 
 def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Callable = query_loss) -> Callable:
@@ -107,9 +108,10 @@ def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Calla
     def judged(key, learner, trajectory, task):
         key_support, key_query, key_distance, key_outer = jax.random.split(key, 4)
         start, end = jax.lax.stop_gradient((trajectory.start, trajectory.end))
-        position = Position(start, end, learner.update.init(end))
-        position, _ = advance(key_support, learner, task, position, steps - 1)
-        position, _ = advance(key_query, learner, task._replace(support=task.query), position, 1)
+        position = Position(start, end, learner.update.init(moving(end)))
+        position, _ = advance(key_support, learner, task, position, steps - 1, before=learner.steps)
+        # The query is nothing that the learner's own steps see.
+        position, _ = advance(key_query, learner._replace(sees=None), task._replace(support=task.query), position, 1)
         target = jax.lax.stop_gradient(position.phi)
         value, aux = outer(key_outer, learner, trajectory, task)
         return (_check.scalar("the distance of a bootstrap", distance(key_distance, learner, trajectory.end, target, task)),
@@ -144,13 +146,17 @@ def evidence(examples: int = 1, curvature: Callable = hessian, of: Callable = la
     _check.whole_number("examples", examples, least=1)
 
     def judged(key, learner, trajectory, task):
-        flat, unravel = ravel_pytree(trajectory.end)
+        flat, unravel = ravel_pytree(moving(trajectory.end))
+        support = view(key, learner, task, learner.steps).support
+
+        def whole(flat):
+            return merge(unravel(flat), constants(trajectory.end))
 
         def penalty(flat):
-            return learner.penalty(unravel(flat), trajectory.start)
+            return learner.penalty(whole(flat), trajectory.start)
 
-        value, aux = loss_and_aux(learner, key, trajectory.end, task.support)
-        fit = curvature(lambda flat: of(loss_and_aux(learner, key, unravel(flat), task.support)), flat)
+        value, aux = loss_and_aux(learner, key, trajectory.end, support)
+        fit = curvature(lambda flat: of(loss_and_aux(learner, key, whole(flat), support)), flat)
         prior = hessian(penalty, flat)
         matrix = examples * jax.vmap(lambda v: fit(v) + prior(v))(jnp.eye(flat.size, dtype=flat.dtype))
         log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))))

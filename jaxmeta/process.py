@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 
 from jaxmeta import _check
-from jaxmeta.base import Bilevel, Learner, Position, Task, Trajectory
+from jaxmeta._pytree import constants, merge, moving
+from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory
+
+_OF_VIEW = 2**31 - 2  # out of reach of the numbers by which keys are split
+_TOLD = "jaxmeta: predictions"
 
 
 def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> Trajectory:
@@ -45,41 +50,102 @@ def walk(key_start: Key[Array, ""], key_steps: Key[Array, ""], learner: Learner,
 
 
 def begin(key: Key[Array, ""], learner: Learner, task: Task) -> Position:
-    """The `Position` before the first step."""
-    phi = learner.start(key, task)
-    return Position(phi, phi, learner.update.init(phi))
+    """The `Position` before the first step, for `advance`: a loop of one's own takes inner steps as it likes."""
+    phi = started(key, learner, task)
+    return Position(phi, phi, learner.update.init(moving(phi)))
+
+
+def started(key: Key[Array, ""], learner: Learner, task: Task) -> PyTree:
+    """phi_0: where learning begins, made of what a learner sees before its first step."""
+    return learner.start(key, view(key, learner, task, 0))
 
 
 def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Position, steps: int, gradient=jax.grad,
-            scan=jax.lax.scan):
+            scan=jax.lax.scan, before: Int[Array, ""] | int = 0):
     """Takes inner steps from a position; the only scan over inner steps there is. The gradients have the checkpoint name
-    'inner_gradient'.
+    'inner_gradient'. Leaves of phi that are whole numbers, booleans or keys are constants.
+
+    Args:
+      key: Split into one a step.
+      learner: The low level, shaped by its bias.
+      task: Its support is learnt from.
+      position: From `begin`, or where an earlier call ended.
+      steps: How many, a whole number.
+      gradient, scan: As in `trajectory`.
+      before: How many steps were taken before, which `learner.sees` is told.
 
     Returns:
       `(Position, (path, losses, aux))`, the latter stacked `[steps, ...]` as in a `Trajectory`.
+
+    >>> import jax, optax, jaxmeta as jm
+    >>> learner = jm.Learner(lambda key, task: 0.0, lambda key, phi, b: ((phi - b) ** 2, {}), jm.no_penalty,
+    ...                      optax.sgd(0.25), steps=2)
+    >>> key, task = jax.random.key(0), jm.Task(support=1.0, query=None)
+    >>> position = jm.begin(key, learner, task)
+    >>> for k in range(learner.steps):
+    ...     position, (_, losses, _) = jm.advance(jax.random.fold_in(key, k), learner, task, position, 1, before=k)
+    ...     print(float(position.phi), float(losses[0]))
+    0.5 1.0
+    0.75 0.25
     """
     update = optax.with_extra_args_support(learner.update)
 
-    def step(carry, key):
+    def step(carry, given):
         phi, memory = carry
+        key, seen = (given, task) if learner.sees is None else (given[0], view(given[0], learner, task, given[1]))
+        moved = moving(phi)
+        fixed = None if moved is phi else constants(phi)
 
-        def of(phi):
-            return objective(key, learner, position.start, phi, task)
+        def of(moved):
+            return objective(key, learner, position.start, moved if fixed is None else merge(moved, fixed), seen)
 
-        grads, (value, aux) = gradient(of, has_aux=True)(phi)
+        grads, (value, aux) = gradient(of, has_aux=True)(moved)
         grads = checkpoint_name(grads, "inner_gradient")
         # Line searches and second-order updates of optax ask for these; the others never see them.
-        more = {"value": value, "grad": grads, "value_fn": lambda phi: of(phi)[0]}
-        updates, memory = update.update(grads, memory, phi, **more)
-        phi = optax.apply_updates(phi, updates)
+        more = {"value": value, "grad": grads, "value_fn": lambda moved: of(moved)[0]}
+        updates, memory = update.update(grads, memory, moved, **more)
+        moved = optax.apply_updates(moved, updates)
+        phi = moved if fixed is None else merge(moved, fixed)
         return (phi, memory), (phi, value, aux)
 
-    (phi, memory), kept = scan(step, (position.phi, position.memory), jax.random.split(key, steps))
+    keys = jax.random.split(key, steps)
+    given = keys if learner.sees is None else (keys, before + jnp.arange(steps))
+    (phi, memory), kept = scan(step, (position.phi, position.memory), given)
     return Position(position.start, phi, memory), kept
 
 
+def view(key: Key[Array, ""], learner: Learner, task: Task, step: Int[Array, ""] | int) -> Task:
+    """The task whose support is what a learner sees of it after so many steps. Its key is made of the step's or the start's, so
+    that their own draws stay what they are."""
+    if learner.sees is None:
+        return task
+    return task._replace(support=learner.sees(jax.random.fold_in(key, _OF_VIEW), task.support, step))
+
+
+def seeing(learner: Learner, sees) -> Learner:
+    """The learner that sees, of what it saw before, what `sees(key, support, step)` makes of it."""
+    first = learner.sees
+    if first is None or sees is None:
+        return learner._replace(sees=first if sees is None else sees)
+
+    def both(key, support, step):
+        key_first, key_then = jax.random.split(key)
+        return sees(key_then, first(key_first, support, step), step)
+
+    return learner._replace(sees=both)
+
+
+def lifted(learner: Learner, lift) -> Learner:
+    """The learner that measures and predicts as another does at `lift(phi, batch) -> (phi, batch)`: one piece of code for both."""
+    def through(function):
+        return None if function is None else lambda key, phi, batch: function(key, *lift(phi, batch))
+
+    return learner._replace(loss=through(learner.loss), predict=through(learner.predict))
+
+
 def objective(key: Key[Array, ""], learner: Learner, start: PyTree, phi: PyTree, task: Task):
-    """What inner steps descend: `(loss(phi, support) + penalty(phi, phi_0), (loss, aux))`, with phi_0 = start."""
+    """What inner steps descend: `(loss(phi, support) + penalty(phi, phi_0), (loss, aux))`, with phi_0 = start. The support is
+    taken as it is: who wants what a step sees of it gives the task's `view`."""
     value, aux = loss_and_aux(learner, key, phi, task.support)
     penalty = _check.scalar("the penalty of a learner", learner.penalty(phi, start))
     return value + penalty.astype(value.dtype), (value, aux)
@@ -118,7 +184,54 @@ def learned(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gr
 def judged(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task) -> tuple[Array, Any]:
     """The outer loss of a trajectory, and what came beside it."""
     value, aux = bilevel.outer(key, learner, walked, task)
-    return _check.scalar("the outer loss", value), aux
+    return _check.scalar("the outer loss", value), _check.numbers("what an outer objective returns beside its value", aux)
+
+
+def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) -> Array:
+    """What a learner says of a task's query after it has learned from the support.
+
+    `predict(key, phi_K(theta), query)` of the learner as the bias shapes it, on the batch that the outer objective makes of the
+    query: an inductive one normalises it by the support.
+
+    Args:
+      key: As in `outcome`: the same learning.
+      bilevel: The problem.
+      theta: What was learned across tasks.
+      task: The labels of its query are not looked at and may be None.
+
+    Returns:
+      `[n, ...]`, one row an example of the query: logits of the classes, or values.
+
+    Raises:
+      ValueError: For a learner without predictions.
+
+    >>> import jax, jax.numpy as jnp, jaxmeta as jm
+    >>> raw = jm.models.Model(lambda key, x: {}, lambda params, x, reference=None: x)
+    >>> task = jm.Task(jm.Examples(jnp.eye(2), jnp.arange(2)), jm.Examples(jnp.array([[0.0, 3.0]]), None))
+    >>> jm.predict(jax.random.key(0), jm.protonet(raw, ways=2).bilevel, {}, task).argmax(1).tolist()
+    [1]
+    """
+    learner, walked, key_outer = learned(key, bilevel, theta, task)
+    return predicted(key_outer, bilevel, learner, walked, task)
+
+
+def predicted(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task) -> Array:
+    """What the end of a trajectory says of the query, as the outer objective shows it to the learner."""
+    if learner.predict is None:
+        raise ValueError("predictions need a learner that has them, got one whose predict is None; make it with "
+                         "learner._replace(predict=lambda key, phi, batch: ...), or take jaxmeta.gradient(model, ...)")
+    if isinstance(task.query, Examples) and task.query.y is None:
+        like = task.support.y
+        task = task._replace(query=task.query._replace(y=jnp.zeros((len(task.query.x), *like.shape[1:]), like.dtype)))
+    queries = jax.tree.leaves(task.query)[0].shape[0]
+
+    def tell(key, phi, batch):  # in the place of the loss: objectives hand on what stands beside it
+        return jnp.zeros(()), {_TOLD: learner.predict(key, phi, batch)}
+
+    _, aux = bilevel.outer(key, learner._replace(loss=tell), walked, task)
+    if not (isinstance(aux, dict) and _TOLD in aux):  # an objective that does not ask for the loss
+        return learner.predict(key, walked.end, task.query)
+    return aux[_TOLD][-queries:]  # whatever an objective puts beside the query comes before it
 
 
 def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Array, Any]:
@@ -127,9 +240,10 @@ def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Arr
     if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(
             f"the loss of a learner must return a pair (scalar, aux), got {type(result).__name__}; return (value, {{}})")
-    return _check.scalar("the loss of a learner", result[0]), result[1]
+    return (_check.scalar("the loss of a learner", result[0]),
+            _check.numbers("what a loss returns beside its value", result[1]))
 
 
 def no_penalty(phi: PyTree, start: PyTree) -> Array:
     """The penalty of a learner that prefers nothing."""
-    return jax.numpy.zeros(())
+    return jnp.zeros(())

@@ -14,14 +14,15 @@ from jaxmeta.bias._pretrained import pretrained
 from jaxmeta.bias._prototype_start import prototype_head
 from jaxmeta.bias._representation import representation
 from jaxmeta.bias._routed import routed
+from jaxmeta.bias._sees import batch_by_step, minibatches, seen
 from jaxmeta.bias._shared import shared
 from jaxmeta.bias._start import initialisation
 from jaxmeta.bias._tied import tied
 from jaxmeta.bias._update import diagonal, element, kronecker, leaf, preconditioner, scalar, step_sizes
 
 __all__ = [
-    "Link", "adaptive_rates", "attenuated", "comparison", "compose", "context", "diagonal", "element", "fixed", "free",
-    "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "latent", "leaf", "momentum", "positive",
-    "preconditioner", "pretrained", "prototype_head", "proximal", "representation", "routed", "scalar", "shared", "step_sizes",
-    "tied",
+    "Link", "adaptive_rates", "attenuated", "batch_by_step", "comparison", "compose", "context", "diagonal", "element", "fixed",
+    "free", "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "latent", "leaf", "minibatches",
+    "momentum", "positive", "preconditioner", "pretrained", "prototype_head", "proximal", "representation", "routed", "scalar",
+    "seen", "shared", "step_sizes", "tied",
 ]

@@ -12,8 +12,7 @@ import optax
 from jaxmeta import _check
 from jaxmeta.base import Bias, Examples
 from jaxmeta.bias._representation import embed
-from jaxmeta.learner import cross_entropy
-from jaxmeta.learner._closed_form import class_sums
+from jaxmeta.learner._closed_form import class_sums, or_infinite, parted, supported_cross_entropy, without
 from jaxmeta.models import Model
 from jaxmeta.process import no_penalty
 
@@ -43,11 +42,13 @@ def comparison(encoder: Model, comparator: Model, ways: int) -> Bias:
         return theta | {"comparator": comparator.init(key_comparator, jnp.concatenate([x, x], axis=1))}
 
     def solve(theta, support: Examples):
-        return class_sums(support, ways)[0]
+        sums, counts = class_sums(support, ways)
+        return or_infinite(sums, counts[:, None] != 0)
 
     def logits(theta, phi, x):
-        pairs = jnp.concatenate([jnp.tile(phi, (len(x), 1)), jnp.repeat(x, ways, axis=0)], axis=1)
-        return comparator.apply(theta["comparator"], pairs).reshape(len(x), ways)
+        finite, absent = parted(phi, axis=1)
+        pairs = jnp.concatenate([jnp.tile(finite, (len(x), 1)), jnp.repeat(x, ways, axis=0)], axis=1)
+        return without(comparator.apply(theta["comparator"], pairs).reshape(len(x), ways), absent)
 
     return _read(encoder, init, solve, logits)
 
@@ -66,6 +67,9 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
     Returns:
       A `Bias` whose theta is `{"encoder", "reader"}`; it replaces how the learner starts, measures and moves.
 
+    Raises:
+      ValueError: While tracing, for a support with weights.
+
     References: Mishra et al., A simple neural attentive meta-learner (SNAIL), ICLR 2018; Kirsch et al., General-purpose
     in-context learning by meta-learning transformers, 2022.
     """
@@ -75,6 +79,9 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
         return jnp.concatenate([x, jnp.full((len(x), 1), query, x.dtype), labels], axis=1)
 
     def solve(theta, support: Examples):
+        if support.weight is not None:
+            raise ValueError("a net that reads the support in context reads all of it, got a support with weights; give tasks of "
+                             "one size, without padding")
         return marked(support.x, jax.nn.one_hot(support.y, ways, dtype=support.x.dtype), 0)
 
     def sequences(phi, x):
@@ -97,10 +104,12 @@ def _read(encoder, init, solve, logits) -> Bias:
         def start(key, task):
             return solve(theta, embed(encoder, theta["encoder"], task.support))
 
-        def loss(key, phi, batch):
-            batch = embed(encoder, theta["encoder"], batch)
-            return cross_entropy(logits(theta, phi, batch.x), batch)
+        def predict(key, phi, batch):
+            return logits(theta, phi, embed(encoder, theta["encoder"], batch).x)
 
-        return learner._replace(start=start, loss=loss, penalty=no_penalty, update=optax.set_to_zero(), steps=0)
+        def loss(key, phi, batch):
+            return supported_cross_entropy(predict(key, phi, batch), batch)
+
+        return learner._replace(start=start, loss=loss, predict=predict, penalty=no_penalty, update=optax.set_to_zero(), steps=0)
 
     return Bias(init, shape)

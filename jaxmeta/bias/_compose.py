@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+from jaxtyping import PyTree
 
 from jaxmeta.base import Bias
 
@@ -40,13 +41,34 @@ def compose(*biases: Bias) -> Bias:
     return Bias(init, shape)
 
 
-def fixed(bias: Bias) -> Bias:
-    """The bias at its initial theta, which is not learned: theta is `()`. For biases whose init draws nothing."""
+def fixed(bias: Bias, theta: PyTree = None) -> Bias:
+    """The bias at one theta, which is not learned: its own theta is `()`.
+
+    With parameters that one has, from an earlier run or somebody else's weights, `fixed(initialisation(), phi)` begins at them and
+    `fixed(shared(where), take(phi, where))` freezes the leaves that `where` means: nobody moves them, and biases after it do not
+    see them. Learning goes on from an adapted phi when more examples come:
+
+    >>> import jax, optax, jaxmeta as jm
+    >>> learner = jm.Learner(lambda key, task: 0.0, lambda key, phi, b: ((phi - b) ** 2, {}), jm.no_penalty, optax.sgd(0.25), 2)
+    >>> key, first, more = jax.random.key(0), jm.Task(1.0, None), jm.Task(3.0, None)
+    >>> phi = jm.adapt(key, learner, first)
+    >>> on = jm.fixed(jm.initialisation(), phi).shape((), more, learner)
+    >>> float(phi), float(jm.adapt(key, on, more))
+    (0.75, 2.4375)
+
+    Args:
+      bias: Any.
+      theta: Its theta; None for the initial one of a bias whose init draws nothing.
+
+    Returns:
+      A `Bias` whose theta is `()`.
+    """
 
     def init(key, task, learner):
         return ()
 
-    def shape(theta, task, learner):
-        return bias.shape(bias.init(jax.random.key(0), task, learner), task, learner)
+    def shape(_, task, learner):
+        kept = bias.init(jax.random.key(0), task, learner) if theta is None else theta
+        return bias.shape(kept, task, learner)
 
     return Bias(init, shape)

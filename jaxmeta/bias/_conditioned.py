@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
-from jaxmeta._pytree import leaves_dtype
+from jaxmeta._pytree import constants, leaves_dtype, merge, moving
 from jaxmeta.base import Bias
 from jaxmeta.models import Model, mlp
 from jaxmeta.process import objective
@@ -35,16 +35,17 @@ def attenuated(hidden: int = 32) -> Bias:
     net = _net(hidden, lambda count: count)
 
     def init(key, task, learner):
-        phi = jax.eval_shape(learner.start, key, task)
+        phi = moving(jax.eval_shape(learner.start, key, task))
         return _begun(net(phi), key, len(jax.tree.leaves(phi)), 3.0, phi)
 
     def shape(theta, task, learner):
         def start(key, task):
             key_start, key_loss = jax.random.split(key)
             phi = learner.start(key_start, task)
-            grads = jax.grad(lambda at: objective(key_loss, learner, phi, at, task)[0])(phi)
-            factors = jax.nn.sigmoid(net(phi).apply(theta, means(grads)[None])[0])
-            return _scaled(phi, factors)
+            moved, fixed = moving(phi), constants(phi)
+            grads = jax.grad(lambda at: objective(key_loss, learner, phi, merge(at, fixed), task)[0])(moved)
+            factors = jax.nn.sigmoid(net(moved).apply(theta, means(grads)[None])[0])
+            return merge(_scaled(moved, factors), fixed)
 
         return learner._replace(start=start)
 
@@ -73,7 +74,7 @@ def adaptive_rates(hidden: int = 32, steps: int = 1) -> Bias:
     net = _net(hidden, lambda count: 2 * count)
 
     def init(key, task, learner):
-        phi = jax.eval_shape(learner.start, key, task)
+        phi = moving(jax.eval_shape(learner.start, key, task))
         count = len(jax.tree.leaves(phi))
         base = jnp.ones((steps, count), leaves_dtype(phi))
         return {"net": _begun(net(phi), key, 2 * count, 0.0, phi), "rate": base, "decay": base}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxmeta import _check
 from jaxmeta.base import Bias
-from jaxmeta.process import no_penalty
+from jaxmeta.process import lifted, no_penalty
 
 
 def context(size: int) -> Bias:
@@ -40,10 +40,7 @@ def context(size: int) -> Bias:
         def start(key, task):
             return zeros(task)
 
-        def loss(key, phi, batch):
-            return learner.loss(key, theta, join(phi, batch))
-
         # The learner's penalty is on its own parameters, which no longer move.
-        return learner._replace(start=start, loss=loss, penalty=no_penalty)
+        return lifted(learner, lambda phi, batch: (theta, join(phi, batch)))._replace(start=start, penalty=no_penalty)
 
     return Bias(init, shape)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from jaxmeta.base import Bias, Learner
+from jaxmeta.process import seeing
 
 
 def hyperparameters(make: Callable[..., Learner], **initial: float) -> Bias:
@@ -16,7 +17,8 @@ def hyperparameters(make: Callable[..., Learner], **initial: float) -> Bias:
     positive ones to `make` as their logarithm.
 
     Args:
-      make: Builds a learner from the settings named in `initial`; the learner that is shaped is replaced.
+      make: Builds a learner from the settings named in `initial`; the learner that is shaped is
+        replaced, but for what it sees of the support.
       initial: The settings' values to start from, floats or float arrays.
 
     Returns:
@@ -29,6 +31,7 @@ def hyperparameters(make: Callable[..., Learner], **initial: float) -> Bias:
         return {name: jnp.asarray(value, dtype=float) for name, value in initial.items()}
 
     def shape(theta, task, learner):
-        return make(**theta)
+        made = make(**theta)
+        return seeing(made._replace(sees=learner.sees), made.sees)
 
     return Bias(init, shape)

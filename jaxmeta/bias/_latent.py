@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import _check
+from jaxmeta._mean import weighted_mean
 from jaxmeta.base import Bias
 from jaxmeta.bias._representation import embed, embedder
 from jaxmeta.learner._closed_form import class_sums
 from jaxmeta.models import Model
+from jaxmeta.process import lifted
 
 
 def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], ways: int, divergence: float = 1e-3,
@@ -58,7 +60,10 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
 
     def moments(theta, support):
         related = relation.apply(theta["relation"], _pairs(support.x))
-        of_each = related.reshape(len(support.x), len(support.x), -1).mean(1)
+        related = related.reshape(len(support.x), len(support.x), -1)
+        counting = support.counting
+        of_each = related.mean(1) if counting is None else jax.vmap(
+            jax.vmap(weighted_mean, (1, None)), (0, None))(related, counting)
         sums, counts = class_sums(support._replace(x=of_each), ways)
         return jnp.split(sums / jnp.maximum(counts, 1)[:, None], 2, axis=1)
 
@@ -86,16 +91,13 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
             codes = mean + jnp.exp(log_deviation) * jax.random.normal(key, mean.shape, mean.dtype)
             return {"latent": codes, "offset": jnp.zeros((ways, features.shape[1]), codes.dtype)}
 
-        def loss(key, phi, batch):
-            return learner.loss(key, decoded(phi), embedded(batch))
-
         def penalty(phi, phi_0):
             mean, log_deviation = moments(theta, embedded(task.support))
             from_normal = jnp.mean(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation) / 2
             moved = jnp.mean((jax.lax.stop_gradient(phi["latent"]) - phi_0["latent"]) ** 2)
             return learner.penalty(decoded(phi), decoded(phi_0)) + divergence * from_normal + drift * moved
 
-        return learner._replace(start=start, loss=loss, penalty=penalty)
+        return lifted(learner, lambda phi, batch: (decoded(phi), embedded(batch)))._replace(start=start, penalty=penalty)
 
     return Bias(init, shape)
 

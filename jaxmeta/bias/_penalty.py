@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._pytree import moving
 from jaxmeta.base import Bias
 from jaxmeta.bias._link import Link, positive
 
@@ -29,7 +30,7 @@ def proximal(strength: float, link: Link = positive) -> Bias:
 
     def shape(theta, task, learner):
         def penalty(phi, phi_0):
-            squares = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), phi, phi_0)
+            squares = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), moving(phi), moving(phi_0))
             distance = sum(jax.tree.leaves(squares), start=jnp.zeros(()))
             return learner.penalty(phi, phi_0) + 0.5 * link.forward(theta) * distance
 

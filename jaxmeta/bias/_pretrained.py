@@ -50,6 +50,7 @@ def pretrained(encoder: Model, classifier: Learner) -> Bias:
         def loss(key, phi, batch):  # models need not bear a batch of no examples
             return judge.loss(key, phi, batch) if len(batch.y) else (jnp.zeros((), batch.x.dtype), {})
 
-        return judge._replace(start=lambda key, task: judge.start(key, asked(task)), loss=loss, steps=0)
+        # Nothing is seen of a support that is not there.
+        return judge._replace(start=lambda key, task: judge.start(key, asked(task)), loss=loss, steps=0, sees=None)
 
     return Bias(init, shape)

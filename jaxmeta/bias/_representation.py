@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxmeta.base import Bias, Examples, Task
+from jaxmeta.process import lifted
 
 
 def representation(model) -> Bias:
@@ -30,25 +31,24 @@ def representation(model) -> Bias:
         def start(key, task: Task):
             return learner.start(key, task._replace(support=embedded(task.support), query=embedded(task.query)))
 
-        def loss(key, phi, batch):
-            return learner.loss(key, phi, embedded(batch))
-
-        return learner._replace(start=start, loss=loss)
+        return lifted(learner, lambda phi, batch: (phi, embedded(batch)))._replace(start=start)
 
     return Bias(init, shape)
 
 
 def embedder(model, params, task: Task):
     """`embed` for the parts of one task: `batch -> Examples`. The support is embedded here and not again: an inner step, inside
-    a scan, would do it each time it looks, and in the derivative as often again."""
-    support = embed(model, params, task.support)
+    a scan, would do it each time it looks, and in the derivative as often again. What a step sees of the support is embedded
+    anew where its inputs are others, or what normalisation looks at."""
+    given, support = task.support, embed(model, params, task.support)
 
     def embedded(batch: Examples) -> Examples:
-        return support if batch is task.support else embed(model, params, batch)
+        same = batch.x is given.x and batch.reference is given.reference and batch.weight is given.weight
+        return batch._replace(x=support.x) if same else embed(model, params, batch)
 
     return embedded
 
 
 def embed(model, params, batch: Examples) -> Examples:
     """The examples as an encoder has them."""
-    return batch._replace(x=model.apply(params, batch.x, batch.reference))
+    return batch._replace(x=model.apply(params, batch.x, batch.normalising))

@@ -8,18 +8,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxmeta._mean import weighted_mean
 from jaxmeta.base import Bias, Examples
 from jaxmeta.tying import soft_along_tree, soft_ancestors
 
 
-def seen(support: Examples) -> Float[Array, "n features"]:
+def features_of(support: Examples) -> Float[Array, "n features"]:
     """What a router sees of a support: its inputs, flattened, and its targets where they are real values."""
     parts = [support.x, *([support.y] if jnp.issubdtype(support.y.dtype, jnp.floating) else [])]
     return jnp.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def routed(bias: Bias, router, widths: Sequence[int], temperature=1.0, spread: float = 0.1,
-           embed: Callable[[Examples], Array] = seen) -> Bias:
+           embed: Callable[[Examples], Array] = features_of) -> Bias:
     r"""A place in a learned tree for every task, new ones too: `soft_along_tree` with routes made of the support (HSML).
 
     $$ a_L = softmax\Big(\tfrac{1}{n t} \sum_i h(x_i, y_i)\Big), \quad a_{l-1} = a_l R_l, \qquad
@@ -50,7 +51,9 @@ def routed(bias: Bias, router, widths: Sequence[int], temperature=1.0, spread: f
                 "delta": jax.tree.map(lambda leaf: leaf[1:], tied["delta"])}  # a task has no difference of its own
 
     def shape(theta, task, learner):
-        logits = jnp.mean(router.apply(theta["structure"]["router"], embed(task.support)), axis=0, keepdims=True)
+        said, counting = router.apply(theta["structure"]["router"], embed(task.support)), getattr(task.support, "counting", None)
+        logits = (jnp.mean(said, axis=0, keepdims=True) if counting is None else
+                  jax.vmap(weighted_mean, (1, None))(said, counting)[None])
         if logits.shape != (1, widths[-1]):
             raise ValueError(f"the router must give {widths[-1]} numbers an example, one a node of the deepest level, got "
                              f"shape {logits.shape}; make it [n, features] -> [n, {widths[-1]}]")

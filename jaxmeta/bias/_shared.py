@@ -10,6 +10,7 @@ from jaxmeta import _check
 from jaxmeta._pytree import Where, claim, everything, leave, merge
 from jaxmeta.base import Bias
 from jaxmeta.bias._start import check_claim
+from jaxmeta.process import lifted
 
 
 def shared(where: Where = everything, steps: int | None = None) -> Bias:
@@ -49,13 +50,10 @@ def shared(where: Where = everything, steps: int | None = None) -> Bias:
         def start(key, task):
             return leave(learner.start(key, task), where)
 
-        def loss(key, phi, batch):
-            return learner.loss(key, merge(theta, phi), batch)
-
         def penalty(phi, phi_0):
             return learner.penalty(merge(theta, phi), merge(theta, phi_0))
 
-        return learner._replace(start=start, loss=loss, penalty=penalty)
+        return lifted(learner, lambda phi, batch: (merge(theta, phi), batch))._replace(start=start, penalty=penalty)
 
     def _shape_by_step(theta, task, learner):
         # The learner is given a clock beside phi: a leaf without gradient that the update moves on by one.
@@ -68,9 +66,9 @@ def shared(where: Where = everything, steps: int | None = None) -> Bias:
         def start(key, task):
             return leave(learner.start(key, task), where), jnp.zeros(())
 
-        def loss(key, state, batch):
+        def lift(state, batch):
             phi, clock = state
-            return learner.loss(key, merge(now(clock), phi), batch)
+            return merge(now(clock), phi), batch
 
         def penalty(state, start):
             return learner.penalty(merge(now(state[1]), state[0]), merge(now(start[1]), start[0]))
@@ -83,6 +81,6 @@ def shared(where: Where = everything, steps: int | None = None) -> Bias:
             return (updates, jnp.ones(())), memory
 
         update = optax.GradientTransformationExtraArgs(lambda state: inner.init(state[0]), move)
-        return learner._replace(start=start, loss=loss, penalty=penalty, update=update)
+        return lifted(learner, lift)._replace(start=start, penalty=penalty, update=update)
 
     return Bias(init, shape)

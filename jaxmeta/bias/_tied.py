@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 
 from jaxmeta.base import Bias
+from jaxmeta.process import lifted
 from jaxmeta.tying import Tying
 
 
@@ -46,12 +47,9 @@ def tied(tying: Tying) -> Bias:
             key_start, key_tying = jax.random.split(key)
             return tying.init(key_tying, learner.start(key_start, task))
 
-        def loss(key, phi, batch):
-            return learner.loss(key, tying.expand(phi), batch)
-
         def penalty(phi, phi_0):
             return learner.penalty(tying.expand(phi), tying.expand(phi_0)) + tying.penalty(phi)
 
-        return learner._replace(start=start, loss=loss, penalty=penalty)
+        return lifted(learner, lambda phi, batch: (tying.expand(phi), batch))._replace(start=start, penalty=penalty)
 
     return Bias(init, shape)

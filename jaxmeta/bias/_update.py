@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from jaxmeta import _check
+from jaxmeta._pytree import moving
 from jaxmeta.base import Bias
 from jaxmeta.bias._link import Link, free
 from jaxmeta.tying._reparameterised import kronecker_identity, kronecker_product
@@ -58,7 +59,7 @@ def step_sizes(
     lead = () if steps is None else (_check.whole_number("steps", steps, least=1),)
 
     def init(key, task, learner):
-        phi = jax.eval_shape(learner.start, key, task)
+        phi = moving(jax.eval_shape(learner.start, key, task))
         return jax.tree.map(
             lambda x: link.inverse(jnp.full((*lead, *x.shape), initial, x.dtype)), each(phi))
 
@@ -110,7 +111,7 @@ def preconditioner(family: Family = kronecker) -> Bias:
     """
 
     def init(key, task, learner):
-        return jax.tree.map(family.init, jax.eval_shape(learner.start, key, task))
+        return jax.tree.map(family.init, moving(jax.eval_shape(learner.start, key, task)))
 
     def shape(theta, task, learner):
         inner = optax.with_extra_args_support(learner.update)

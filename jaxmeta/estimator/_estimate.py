@@ -8,8 +8,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from jaxmeta._pytree import paths
-from jaxmeta.base import Estimate, Estimator
+from jaxmeta._mean import weighted_mean
+from jaxmeta._pytree import constants, merge, moving, paths
+from jaxmeta.base import Bilevel, Estimate, Estimator, Task
 from jaxmeta.parallel import Mapper
 
 
@@ -18,16 +19,77 @@ def stateless(key, bilevel, theta, tasks):
     return ()
 
 
-def estimate_over(over: Mapper, one, key, theta, tasks) -> Estimate:
-    """The `Estimate` from `one(theta, (key, task)) -> (grad, each)`: grad averaged over the tasks, each stacked.
+def estimator(init, estimate) -> Estimator:
+    """The `Estimator` of these two, given what all of them take for granted: a batch of tasks that all have the leading axis T,
+    and a theta without constants, which come back with a gradient of zero."""
+
+    def apart(bilevel: Bilevel, theta):
+        moved = moving(theta)
+        if moved is theta:
+            return bilevel, theta, lambda grad: grad
+        fixed, shape = constants(theta), bilevel.bias.shape
+        bias = bilevel.bias._replace(shape=lambda moved, *given: shape(merge(moved, fixed), *given))
+        return bilevel._replace(bias=bias), moved, lambda grad: merge(grad, jax.tree.map(_nothing, fixed))
+
+    def init_apart(key, bilevel, theta, tasks):
+        bilevel, theta, _ = apart(bilevel, theta)
+        return init(key, bilevel, theta, batch(tasks))
+
+    def estimate_apart(key, bilevel, theta, tasks, state):
+        bilevel, theta, whole = apart(bilevel, theta)
+        found, state = estimate(key, bilevel, theta, batch(tasks), state)
+        return found._replace(grad=whole(found.grad)), state
+
+    return Estimator(init_apart, estimate_apart)
+
+
+def _nothing(leaf):
+    """The gradient of a constant, of its own dtype: zero; a key has none but itself."""
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else jnp.zeros_like(leaf)
+
+
+def batch(tasks: Task) -> Task:
+    """A batch of tasks, refused in a sentence where its leaves are not `[T, ...]`. Where one node, weight or index is given for
+    all, all have it."""
+    sides = jax.tree.leaves((tasks.support, tasks.query))
+    count = next((jnp.shape(leaf)[0] for leaf in sides if jnp.ndim(leaf)), None)
+    alike = {name: value for name, value in (("node", tasks.node), ("weight", tasks.weight), ("index", tasks.index))
+             if value is not None and jnp.ndim(value) == 0}
+    if count is not None and alike:
+        tasks = tasks._replace(**{name: jnp.broadcast_to(jnp.asarray(value), (count,)) for name, value in alike.items()})
+    for path, leaf in zip(paths(tasks), jax.tree.leaves(tasks)):
+        if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != count:
+            has = "has no axis of tasks" if jnp.ndim(leaf) == 0 else f"has {jnp.shape(leaf)[0]} tasks"
+            raise ValueError(f"every leaf of a batch of tasks must have the same leading axis T, here {count}, got '{path}' that "
+                             f"{has}; stack the tasks, for example by jax.vmap of a sampler over keys")
+    if not count:
+        raise ValueError(f"a batch must have at least one task, got {count or 'none'}; draw some")
+    return tasks
+
+
+def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estimate:
+    r"""The `Estimate` from `one(theta, (key, batched)) -> (grad, each)`: grad averaged over the tasks, each stacked.
 
     `each` is a dict with the task's outer loss as "losses", what came beside it as "aux", and whatever else the
-    estimator has to report.
+    estimator has to report. Weights `[T]` act here and nowhere else: means are $\sum_t w_t v_t / \sum_t w_t$, and a task of
+    weight 0 is not seen.
     """
     theta = jax.tree.map(jnp.asarray, theta)
-    count = jax.tree.leaves(tasks)[0].shape[0]
-    grad, each = over(one, theta, (jax.random.split(key, count), tasks))
-    return Estimate(each["losses"].mean(), grad, each)
+    count = jax.tree.leaves(batched)[0].shape[0]
+    keys = jax.random.split(key, count)
+    if weight is None:
+        grad, each = over(one, theta, (keys, batched))
+        return Estimate(each["losses"].mean(), grad, each)
+    total = weight.sum()
+    shares = weight * (count / jnp.where(total == 0, 1, total))
+
+    def weighted(theta, given):
+        share, given = given
+        grad, each = one(theta, given)
+        return jax.tree.map(lambda leaf: jnp.where(share == 0, 0, leaf * share.astype(leaf.dtype)), grad), each
+
+    grad, each = over(weighted, theta, (shares, (keys, batched)))
+    return Estimate(weighted_mean(each["losses"], weight), grad, each)
 
 
 def closeness(grad: PyTree, exact: PyTree) -> dict[str, Array]:
@@ -37,17 +99,17 @@ def closeness(grad: PyTree, exact: PyTree) -> dict[str, Array]:
             "relative_error": optax.tree.norm(optax.tree.sub(grad, exact)) / size}
 
 
-def beside(estimator: Estimator, exact: Estimator) -> Estimator:
+def beside(one: Estimator, exact: Estimator) -> Estimator:
     """The estimator, with its `closeness` to another's gradient in `info`; it carries the pair of their states."""
 
     def init(key, bilevel, theta, tasks):
         keys = jax.random.split(key)
-        return tuple(each.init(key, bilevel, theta, tasks) for each, key in zip((estimator, exact), keys))
+        return tuple(each.init(key, bilevel, theta, tasks) for each, key in zip((one, exact), keys))
 
     def estimate(key, bilevel, theta, tasks, state):
         # The same key: the same starts and minibatches, so that only the estimators differ.
         (ours, own), (theirs, other) = (
-            each.estimate(key, bilevel, theta, tasks, held) for each, held in zip((estimator, exact), state))
+            each.estimate(key, bilevel, theta, tasks, held) for each, held in zip((one, exact), state))
         return ours._replace(info=ours.info | closeness(ours.grad, theirs.grad)), (own, other)
 
     return Estimator(init, estimate)

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jaxmeta import _check
 from jaxmeta.base import Bilevel, Estimator
-from jaxmeta.estimator._estimate import stateless
+from jaxmeta.estimator._estimate import estimator, stateless
 from jaxmeta.estimator._forward import along, gaussian, mean, own_key
 from jaxmeta.estimator._windows import afresh, estimate_held, going_on, hold, window_of
 from jaxmeta.parallel import Mapper, over_tasks
@@ -117,7 +117,7 @@ def evolution(sigma: float, pairs: int, window: int | None = None, noise: Noise 
 
         return estimate_held(over, one, key, theta, tasks, state)
 
-    return Estimator(stateless if window is None else init, estimate)
+    return estimator(stateless if window is None else init, estimate)
 
 
 def pes(sigma: float, pairs: int, window: int, over: Mapper | None = None) -> Estimator:

@@ -29,12 +29,12 @@ _BITS, _GROUPS = 4, 2  # bits that leave a momentum at the end of a group of ste
 
 
 class Args(NamedTuple):
-    """All that a run depends on: leaves of phi_0 and of the update's memory, keys `[K]`, what the two halves of a step close
-    over."""
+    """All that a run depends on: leaves of phi_0 and of the update's memory, what each step is given `[K]` (its key; its number
+    too where the learner sees by step), what the two halves of a step close over."""
 
     phi: list
     witness: Any
-    keys: Any
+    given: list
     memory: list
     slope: list
     move: list
@@ -77,7 +77,7 @@ class Number(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run of K steps as a function of `Args`: `slope(*phi, key, *args.slope) -> g`,
+    """A run of K steps as a function of `Args`: `slope(*phi, *given, *args.slope) -> g`,
     `move(*momenta, *memory, *args.move) -> (*updates, *memory)`."""
 
     slope: Any
@@ -94,13 +94,13 @@ class Run(NamedTuple):
         """The end in floating point: what is differentiated where not all is reversed once."""
         args, n = self.structure.unflatten(args), len(self.numbers)
 
-        def step(state, key):
+        def step(state, given):
             phi, momenta, memory = state
-            momenta = [self.decay * m + g for m, g in zip(momenta, self.slope(*phi, key, *args.slope))]
+            momenta = [self.decay * m + g for m, g in zip(momenta, self.slope(*phi, *given, *args.slope))]
             moved = self.move(*momenta, *memory, *args.move)
             return ([x + u.astype(x.dtype) for x, u in zip(phi, moved)], momenta, moved[n:]), None
 
-        return lax.scan(step, (args.phi, optax.tree.zeros_like(args.phi), args.memory), args.keys)[0][0]
+        return lax.scan(step, (args.phi, optax.tree.zeros_like(args.phi), args.memory), args.given)[0][0]
 
     def chain(self, *args):
         """The end's phi and `Kept`."""
@@ -111,7 +111,7 @@ class Run(NamedTuple):
             x, m, memory, memories, outside = state
             memories = [lax.dynamic_update_index_in_dim(all_, one, k, 0) for all_, one in zip(memories, memory)]
             phi = self.reals(x, self.phi)
-            grads = self.slope(*phi, _at(args.keys, k), *args.slope)
+            grads = self.slope(*phi, *_each_at(args.given, k), *args.slope)
             m = self.plus(m, grads, self.momenta, scales[k])
             moved = self.move(*self.reals(m, self.momenta, scales[k]), *memory, *args.move)
             x = self.plus(x, moved[:n], self.phi)
@@ -151,7 +151,7 @@ class Run(NamedTuple):
                 return [u.astype(number.dtype) for u, number in zip(moved, self.numbers)]
 
             def slope(phi, values):
-                return self.slope(*phi, _at(args.keys, k), *replaced(args.slope, of_slope, values))
+                return self.slope(*phi, *_each_at(args.given, k), *replaced(args.slope, of_slope, values))
 
             updates, pull = jax.vjp(move, self.reals(m, self.momenta, scales[k]), [args.move[i] for i in of_move])
             more, more_move = pull(ct_x)
@@ -227,6 +227,10 @@ def _each(function, a, b):
 
 def _at(stacked, k):
     return lax.dynamic_index_in_dim(stacked, k, keepdims=False)
+
+
+def _each_at(stacked, k):
+    return [_at(each, k) for each in stacked]
 
 
 def _outside(x, m):

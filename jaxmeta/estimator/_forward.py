@@ -14,7 +14,7 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
 from jaxmeta.base import Bilevel, Estimator
-from jaxmeta.estimator._estimate import estimate_over, stateless
+from jaxmeta.estimator._estimate import estimate_over, estimator, stateless
 from jaxmeta.parallel import Mapper, over_tasks
 from jaxmeta.process import outcome
 
@@ -92,6 +92,6 @@ def forward(directions: Directions, gradient=jax.grad, over: Mapper | None = Non
             loss, slopes, aux = jax.vmap(push, out_axes=(None, 0, None))(v)  # The run itself is done once.
             return mean(along(slopes, v)), {"losses": loss, "aux": aux}
 
-        return estimate_over(over, one, key, theta, tasks), state
+        return estimate_over(over, one, key, theta, tasks, tasks.weight), state
 
-    return Estimator(stateless, estimate)
+    return estimator(stateless, estimate)

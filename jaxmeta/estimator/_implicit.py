@@ -23,8 +23,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from jaxmeta import _check, process
+from jaxmeta._pytree import constants, merge, moving
 from jaxmeta.base import Bilevel, Estimator, Learner
-from jaxmeta.estimator._estimate import estimate_over, idle_leaves
+from jaxmeta.estimator._estimate import estimate_over, estimator, idle_leaves
 from jaxmeta.estimator._gradients import recomputing
 from jaxmeta.estimator._linear import Solver, cg, identity
 from jaxmeta.parallel import Mapper, over_tasks
@@ -118,12 +119,13 @@ def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estima
         key_learn, key_theta, key_way = jax.random.split(key, 3)
         keys = _split(key_learn)
         walked, _ = jax.jit(lambda theta: _learn(keys, bilevel, theta, task))(theta)
-        start, objective, outer = _parts(keys, bilevel, task)
+        start, objective, outer = _parts(keys, bilevel, task, walked)
+        first, last = moving(walked.start), moving(walked.end)
 
         def conditions(theta):
             first = start(theta)
-            slope = jax.grad(objective, argnums=2)(theta, first, walked.end)
-            return slope, outer(theta, first, walked.end, walked)[0]
+            slope = jax.grad(objective, argnums=2)(theta, first, last)
+            return slope, outer(theta, first, last, walked)[0]
 
         idle = idle_leaves(key_theta, jax.jit(conditions), theta)
         if idle:
@@ -133,9 +135,9 @@ def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estima
 
         def of_the_way(way):
             path, losses = way
-            return outer(theta, walked.start, walked.end, walked._replace(path=path, losses=losses))[0]
+            return outer(theta, first, last, walked._replace(path=merge(path, constants(walked.path)), losses=losses))[0]
 
-        way = walked.path, walked.losses
+        way = moving(walked.path), walked.losses
         if len(idle_leaves(key_way, jax.jit(of_the_way), way)) < len(jax.tree.leaves(way)):
             raise ValueError(
                 "a derivative at the end of learning needs an outer objective of the start and the end alone, got one that "
@@ -147,14 +149,15 @@ def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estima
             key, task = batched
             keys = _split(key)
             walked, memory = _learn(keys, bilevel, theta, task)
-            start, objective, outer = _parts(keys, bilevel, task)
+            start, objective, outer = _parts(keys, bilevel, task, walked)
+            last = moving(walked.end)
             first, of_theta = jax.vjp(start, theta)
             (loss, aux), (explicit, explicit_first, cotangent) = jax.value_and_grad(
-                outer, argnums=(0, 1, 2), has_aux=True)(theta, first, walked.end, walked)
+                outer, argnums=(0, 1, 2), has_aux=True)(theta, first, last, walked)
             slope, pull = jax.vjp(
-                lambda theta, first: gradient(lambda phi: objective(theta, first, phi))(walked.end), theta, first)
+                lambda theta, first: gradient(lambda phi: objective(theta, first, phi))(last), theta, first)
             learner = bilevel.bias.shape(theta, task, bilevel.learner)
-            end = End(lambda phi: objective(theta, first, phi), walked.end, slope, learner, memory)
+            end = End(lambda phi: objective(theta, first, phi), last, slope, learner, memory)
             v, report = solve(keys.solve, end, cotangent)
             mixed, mixed_first = pull(v)
             (through_first,) = of_theta(optax.tree.sub(explicit_first, mixed_first))
@@ -163,9 +166,9 @@ def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estima
             return grad, {"losses": loss, "aux": aux, "stationarity": stationarity,
                           "converged": stationarity <= tolerance, **report}
 
-        return estimate_over(over, one, key, theta, tasks), state
+        return estimate_over(over, one, key, theta, tasks, tasks.weight), state
 
-    return Estimator(init, estimate)
+    return estimator(init, estimate)
 
 
 class _Keys(NamedTuple):
@@ -187,21 +190,26 @@ def _learn(keys: _Keys, bilevel: Bilevel, theta, task):
     return process.walk(keys.start, keys.steps, bilevel.bias.shape(theta, task, bilevel.learner), task)
 
 
-def _parts(keys: _Keys, bilevel: Bilevel, task):
-    """What the derivative is made of: `start(theta)`, `objective(theta, phi_0, phi)`, which is F, and
-    `outer(theta, phi_0, phi, trajectory)`, the outer loss with these for its start and end."""
+def _parts(keys: _Keys, bilevel: Bilevel, task, walked):
+    """What the derivative is made of: `start(theta)`, `objective(theta, phi_0, phi)`, which is F on what the end of learning sees
+    of the support, and `outer(theta, phi_0, phi, trajectory)`, the outer loss with these for its start and end. phi_0 and phi are
+    without constants."""
+    fixed = constants(walked.end)
 
     def shaped(theta):
         return bilevel.bias.shape(theta, task, bilevel.learner)
 
     def start(theta):
-        return shaped(theta).start(keys.start, task)
+        return moving(process.started(keys.start, shaped(theta), task))
 
     def objective(theta, first, phi):
-        return process.objective(keys.loss, shaped(theta), first, phi, task)[0]
+        learner = shaped(theta)
+        seen = process.view(keys.loss, learner, task, learner.steps)
+        return process.objective(keys.loss, learner, merge(first, fixed), merge(phi, fixed), seen)[0]
 
     def outer(theta, first, phi, walked):
-        return judged(keys.outer, bilevel, shaped(theta), walked._replace(start=first, end=phi), task)
+        walked = walked._replace(start=merge(first, fixed), end=merge(phi, fixed))
+        return judged(keys.outer, bilevel, shaped(theta), walked, task)
 
     return start, objective, outer
 

@@ -8,6 +8,7 @@ import jax
 from jaxtyping import PyTree
 
 from jaxmeta import _check
+from jaxmeta._pytree import constants, merge, moving
 from jaxmeta.base import Estimate, Estimator
 
 
@@ -28,9 +29,12 @@ def penalised(estimator: Estimator, penalty: Callable[[PyTree], jax.Array], stre
 
     def estimate(key, bilevel, theta, tasks, state):
         plain, state = estimator.estimate(key, bilevel, theta, tasks, state)
-        value, grad = jax.value_and_grad(lambda theta: strength * _check.scalar("a penalty", penalty(theta)))(theta)
+        fixed = constants(theta)
+        value, grad = jax.value_and_grad(
+            lambda moved: strength * _check.scalar("a penalty", penalty(merge(moved, fixed))))(moving(theta))
         value = value.astype(plain.loss.dtype)
-        grad = jax.tree.map(lambda a, b: a + b.astype(a.dtype), plain.grad, grad)
+        grad = jax.tree.map(lambda a, b: a + b.astype(a.dtype), moving(plain.grad), grad)
+        grad = merge(grad, constants(plain.grad))
         return Estimate(plain.loss + value, grad, plain.info | {"penalty": value}), state
 
     return Estimator(estimator.init, estimate)

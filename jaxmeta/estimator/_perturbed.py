@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxmeta._pytree import Where, everything, leave, merge, take
+from jaxmeta._pytree import Where, everything, merge, moving, take
 from jaxmeta.base import Estimator
 
 
@@ -34,10 +34,10 @@ def perturbed(estimator: Estimator, draw: Callable = jax.random.gumbel, scale: f
 
     def estimate(key, bilevel, theta, tasks, state):
         key, key_noise = jax.random.split(key)
-        leaves, structure = jax.tree.flatten(take(theta, where))
+        leaves, structure = jax.tree.flatten(moving(take(theta, where)))
         keys = jax.random.split(key_noise, max(1, len(leaves)))
         noisy = [leaf + jnp.asarray(scale, leaf.dtype) * draw(own, leaf.shape, leaf.dtype) for leaf, own in zip(leaves, keys)]
-        theta = merge(jax.tree.unflatten(structure, noisy), leave(theta, where))
+        theta = merge(jax.tree.unflatten(structure, noisy), theta)
         return estimator.estimate(key, bilevel, theta, tasks, state)
 
     return Estimator(estimator.init, estimate)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta._pytree import moving
 from jaxmeta.base import Bilevel, Estimator
-from jaxmeta.estimator._estimate import estimate_over, idle_leaves
+from jaxmeta.estimator._estimate import estimate_over, estimator, idle_leaves
 from jaxmeta.estimator._gradients import constant
 from jaxmeta.parallel import Mapper, over_tasks
-from jaxmeta.process import judged, learned
+from jaxmeta.process import judged, learned, started
 
 
 def reptile(over: Mapper | None = None) -> Estimator:
@@ -32,7 +33,7 @@ def reptile(over: Mapper | None = None) -> Estimator:
     def init(key, bilevel: Bilevel, theta, tasks):
         task = jax.tree.map(lambda leaf: leaf[0], tasks)
         idle = idle_leaves(
-            key, lambda theta: bilevel.bias.shape(theta, task, bilevel.learner).start(key, task), theta)
+            key, lambda theta: moving(started(key, bilevel.bias.shape(theta, task, bilevel.learner), task)), theta)
         if idle:
             raise ValueError(f"reptile moves only what sets the start of learning, got theta's leaf '{idle[0]}' that does "
                              "not; use unrolled() or first_order(), or keep that bias as it is with fixed(...)")
@@ -45,11 +46,12 @@ def reptile(over: Mapper | None = None) -> Estimator:
             def pull(theta):
                 learner, walked, key_outer = learned(key, bilevel, theta, task, constant)
                 loss, aux = judged(key_outer, bilevel, learner, walked, task)
-                away = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, walked.start, walked.end))
-                return optax.tree.vdot(away, walked.start), {"losses": loss, "aux": aux}
+                start, end = moving(walked.start), moving(walked.end)
+                away = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, start, end))
+                return optax.tree.vdot(away, start), {"losses": loss, "aux": aux}
 
             return jax.grad(pull, has_aux=True)(theta)
 
-        return estimate_over(over, one, key, theta, tasks), state
+        return estimate_over(over, one, key, theta, tasks, tasks.weight), state
 
-    return Estimator(init, estimate)
+    return estimator(init, estimate)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from jaxmeta import _check, process
 from jaxmeta._linear import closed
-from jaxmeta._pytree import paths
+from jaxmeta._pytree import constants, merge, moving, paths
 from jaxmeta.base import Bilevel, Estimator, Learner, Trajectory
 from jaxmeta.bias._momentum import Momentum
 from jaxmeta.estimator._binomial import with_reverse
-from jaxmeta.estimator._estimate import estimate_over, stateless
+from jaxmeta.estimator._estimate import estimate_over, estimator, stateless
 from jaxmeta.estimator._fixed_point import Args, Number, Run, schedule
 from jaxmeta.estimator._gradients import Gradient, linearising
 from jaxmeta.parallel import Mapper, over_tasks
@@ -66,9 +66,9 @@ def reversible(phi: float = 8.0, momenta: float = 4.0, gradient: Gradient = line
                 theta, jnp.zeros(()))
             return grad, {"losses": loss, "aux": aux, "inside": inside, "exact": wrong == 0}
 
-        return estimate_over(over, one, key, theta, tasks), state
+        return estimate_over(over, one, key, theta, tasks, tasks.weight), state
 
-    return Estimator(stateless, estimate)
+    return estimator(stateless, estimate)
 
 
 def _learn(key, learner: Learner, task, witness, gradient, sizes):
@@ -79,29 +79,32 @@ def _learn(key, learner: Learner, task, witness, gradient, sizes):
     if not steps:
         return process.trajectory(key, learner, task), jnp.asarray(True)
     key_start, key_steps = jax.random.split(key)
-    start = learner.start(key_start, task)
+    whole = process.started(key_start, learner, task)
+    start, fixed = moving(whole), constants(whole)
     memory = update.rest.init(start)
     _check_memory(memory)
 
-    def slope(phi, key):
-        return gradient(lambda phi: process.objective(key, learner, start, phi, task), has_aux=True)(phi)[0]
+    def slope(phi, key, *step):
+        seen = process.view(key, learner, task, *step) if step else task
+        return gradient(lambda phi: process.objective(key, learner, whole, merge(phi, fixed), seen), has_aux=True)(phi)[0]
 
     def move(momenta, memory):
         return update.rest.update(momenta, memory)
 
-    slope, of_slope, _ = closed(slope, start, key_steps)
+    given = [jax.random.split(key_steps, steps), *([] if learner.sees is None else [jnp.arange(steps)])]
+    slope, of_slope, _ = closed(slope, start, *(each[0] for each in given))
     try:
         move, of_move, _ = closed(move, start, memory)
     except ValueError as error:
         raise ValueError("reversible() needs an update that makes what it adds to phi of the momenta alone, got one that fails "
                          "without phi; give weight decay as a penalty, or use mixed(binomial(slots))") from error
     phi, structure = jax.tree.flatten(start)
-    args = Args(phi, witness, jax.random.split(key_steps, steps), jax.tree.leaves(memory), of_slope, of_move)
+    args = Args(phi, witness, given, jax.tree.leaves(memory), of_slope, of_move)
     run = Run(slope, move, jax.tree.structure(args), [Number(x.dtype) for x in phi], *schedule(steps, update.decay),
               update.decay, *sizes)
     *end, inside = with_reverse(run.chain, run.reverse, len(phi), run.plain)(*jax.tree.leaves(args))[: len(phi) + 1]
     way = jax.eval_shape(lambda: process.trajectory(key, learner, task))
-    return way._replace(start=start, end=jax.tree.unflatten(structure, end)), inside
+    return way._replace(start=whole, end=merge(jax.tree.unflatten(structure, end), fixed)), inside
 
 
 def _momentum(learner: Learner) -> Momentum:

@@ -6,7 +6,7 @@ import jax
 
 from jaxmeta import _check
 from jaxmeta.base import Bilevel, Estimator
-from jaxmeta.estimator._estimate import beside
+from jaxmeta.estimator._estimate import beside, estimator
 from jaxmeta.estimator._gradients import Gradient, linearising
 from jaxmeta.estimator._remat import Plan, storing
 from jaxmeta.estimator._windows import Carry, estimate_held, going_on, hold, window_of
@@ -64,8 +64,8 @@ def truncated(window: int, carry: Carry = going_on, remat: Plan = storing, gradi
 
         return estimate_held(over, one, key, theta, tasks, state)
 
-    estimator = Estimator(init, estimate)
-    return estimator if against is None else beside(estimator, against)
+    found = estimator(init, estimate)
+    return found if against is None else beside(found, against)
 
 
 def one_step(over: Mapper | None = None) -> Estimator:

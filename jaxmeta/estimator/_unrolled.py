@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from jaxmeta.base import Bilevel, Estimator
-from jaxmeta.estimator._estimate import estimate_over, stateless
+from jaxmeta.estimator._estimate import estimate_over, estimator, stateless
 from jaxmeta.estimator._gradients import Gradient, constant, linearising, recomputing
 from jaxmeta.estimator._remat import Plan, storing
 from jaxmeta.parallel import Mapper, over_tasks
@@ -39,9 +39,9 @@ def unrolled(remat: Plan = storing, gradient: Gradient = linearising, over: Mapp
                 lambda theta: outcome(key, bilevel, theta, task, gradient, remat), has_aux=True)(theta)
             return grad, {"losses": loss, "aux": aux}
 
-        return estimate_over(over, one, key, theta, tasks), state
+        return estimate_over(over, one, key, theta, tasks, tasks.weight), state
 
-    return Estimator(stateless, estimate)
+    return estimator(stateless, estimate)
 
 
 def mixed(remat: Plan = storing, gradient: Gradient = recomputing, over: Mapper | None = None) -> Estimator:

@@ -36,13 +36,14 @@ class Carry(NamedTuple):
 
     Args:
       init: `(key, learner, task, window) -> held`, before the first window.
-      begin: `(key, learner, constant, task, window, held) -> (Position, key)`, the key being for the window's own steps.
+      begin: `(key, learner, constant, task, window, held) -> (Position, key, before)`: where the window begins, the key for its
+        own steps, and how many steps were taken before it.
         `constant` is the learner with theta held constant: what it goes through has no derivative and stores nothing.
       keep: `(learner, window, held, Position) -> held`, from the position at the window's end.
     """
 
     init: Callable[..., PyTree]
-    begin: Callable[..., tuple[Position, Array]]
+    begin: Callable[..., tuple[Position, Array, Array | int]]
     keep: Callable[..., PyTree]
 
 
@@ -55,7 +56,7 @@ def _held_begin(key, learner: Learner, constant: Learner, task, window: int, hel
     _whole_windows(learner, window)
     key_start, key_steps = jax.random.split(key)
     start = begin(key_start, learner, task)  # Of this theta, and so differentiable in it; what is held is not.
-    return jax.tree.map(lambda new, old: jnp.where(held.steps == 0, new, old), start, held.position), key_steps
+    return jax.tree.map(lambda new, old: jnp.where(held.steps == 0, new, old), start, held.position), key_steps, held.steps
 
 
 def _held_keep(learner: Learner, window: int, held: Run, position: Position) -> Run:
@@ -76,10 +77,10 @@ def _afresh_begin(key, learner: Learner, constant: Learner, task, window: int, h
                          f"window of {learner.steps}")
     key_start, key_steps = jax.random.split(key)
     if before == 0:
-        return begin(key_start, learner, task), key_steps
+        return begin(key_start, learner, task), key_steps, 0
     key_before, key_steps = jax.random.split(key_steps)
     position, _ = advance(key_before, constant, task, begin(key_start, constant, task), before)
-    return position, key_steps
+    return position, key_steps, before
 
 
 going_on = Carry(_held_init, _held_begin, _held_keep)
@@ -98,8 +99,8 @@ def window_of(key, bilevel: Bilevel, theta: PyTree, task, carry: Carry, window: 
     """
     key_process, key_outer = jax.random.split(key)
     learner, constant = (bilevel.bias.shape(each, task, bilevel.learner) for each in (theta, jax.lax.stop_gradient(theta)))
-    position, key_steps = carry.begin(key_process, learner, constant, task, window, held)
-    end, (path, losses, aux) = advance(key_steps, learner, task, position, window, gradient, scan)
+    position, key_steps, before = carry.begin(key_process, learner, constant, task, window, held)
+    end, (path, losses, aux) = advance(key_steps, learner, task, position, window, gradient, scan, before)
     value, aux = judged(key_outer, bilevel, learner, Trajectory(position.phi, end.phi, path, losses, aux), task)
     return value, (aux, carry.keep(learner, window, held, end))
 
@@ -120,7 +121,7 @@ def estimate_held(over: Mapper, one, key, theta, tasks, state):
     if others:
         raise ValueError(f"the tasks must be the {others.pop()} whose runs are held, got {count}; give as many at each outer "
                          "step, or make a new state with the estimator's init")
-    estimate = estimate_over(over, one, key, theta, (tasks, state))
+    estimate = estimate_over(over, one, key, theta, (tasks, state), tasks.weight)
     info = dict(estimate.info)
     state = info.pop("held")
     return estimate._replace(info=info), state

@@ -75,7 +75,7 @@ def play(key, configuration: Configuration, test: Evaluation, theta) -> tuple[np
     ways = configuration.evaluation_ways
     task = test.sample(key)
     theta = at_evaluation(configuration, theta, test.bilevel)
-    predicted = jax.jit(lambda theta, task: predictions(key, test.bilevel, theta, task, ways))(theta, task)
+    predicted = jax.jit(lambda theta, task: predictions(key, test.bilevel, theta, task))(theta, task)
     return tuple(np.asarray(part).reshape(ways, -1, *part.shape[1:]) for part in (task.support.x, task.query.x, predicted))
 
 

@@ -95,11 +95,11 @@ def _losses(key, theta, runs, *, bilevel, ways, views):
         support, query, targets = run
         labels = jnp.arange(ways), targets.astype(int)
         task = Task(*(Examples(in_floats(x), y) for x, y in zip((support, query), labels)), jnp.zeros((), int))
-        losses = label_losses(key, bilevel, theta, task, ways)
+        losses = label_losses(key, bilevel, theta, task)
 
         def add_view(losses, view):
             key_view, key_losses = jax.random.split(view)
-            return losses + label_losses(key_losses, bilevel, theta, augmented(lambda _: task, warps())(key_view), ways), None
+            return losses + label_losses(key_losses, bilevel, theta, augmented(lambda _: task, warps())(key_view)), None
 
         return jax.lax.scan(add_view, losses, jax.random.split(key, views - 1))[0]
 

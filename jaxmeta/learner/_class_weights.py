@@ -52,7 +52,10 @@ def _weighted(ways, logits, update, steps, spread) -> Learner:
         x = rows(task.support.x)
         return spread * jax.random.normal(key, (ways, x.shape[1]), x.dtype) / x.shape[1] ** 0.5
 
-    def loss(key, phi, batch):
-        return cross_entropy(logits(phi, rows(batch.x)), batch)
+    def predict(key, phi, batch):
+        return logits(phi, rows(batch.x))
 
-    return Learner(start, loss, no_penalty, optax.sgd(0.1) if update is None else update, steps)
+    def loss(key, phi, batch):
+        return cross_entropy(predict(key, phi, batch), batch)
+
+    return Learner(start, loss, no_penalty, optax.sgd(0.1) if update is None else update, steps, predict=predict)

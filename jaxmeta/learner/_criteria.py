@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from jaxmeta import _check
+from jaxmeta._mean import weighted_mean
 from jaxmeta.base import Examples
 
 
 def cross_entropy(logits: Float[Array, "n ways"], examples: Examples):
-    """Mean of `-log softmax(logits)[y]` over the examples, in nats.
+    """Mean of `-log softmax(logits)[y]` over the examples by their weights, in nats; 0 where all weights are 0.
 
     Returns:
-      `(scalar, {"accuracy": scalar})`. Examples marked as reference count in neither.
+      `(scalar, {"accuracy": scalar, "values": [n]})`, the values being those of the examples. Examples marked as reference
+      count in neither mean. Under jit a label that is no class makes both NaN, unless its example counts nothing.
 
     Raises:
-      ValueError: If the labels are not integers, or logits are not `[n, ways]` for n labels.
+      ValueError: If the labels are not integers, or not below ways where they are known, or logits are not `[n, ways]` for n
+        labels.
 
     >>> import jax.numpy as jnp
     >>> value, aux = cross_entropy(jnp.zeros((2, 4)), Examples(None, jnp.array([0, 1])))
@@ -29,13 +33,27 @@ def cross_entropy(logits: Float[Array, "n ways"], examples: Examples):
     if logits.ndim != 2 or examples.y.shape != logits.shape[:1]:
         raise ValueError(f"cross_entropy needs logits [n, ways] and labels [n], got shapes {logits.shape} and "
                          f"{examples.y.shape}; let the model return one row of logits an example")
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, examples.y)
-    hits = (logits.argmax(-1) == examples.y).astype(losses.dtype)
-    return _mean(losses, examples), {"accuracy": _mean(hits, examples)}
+    counting = examples.counting
+    known = classes(examples, logits.shape[1])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, examples.y, 0))
+    # A factor, so that derivatives are NaN as well: an inner step must not go on without the example.
+    sound = jnp.where(known if counting is None else known | (counting == 0), 1, jnp.nan).astype(losses.dtype)
+    hits = (logits.argmax(-1) == examples.y) * sound
+    losses = losses * sound
+    return weighted_mean(losses, counting), {"accuracy": weighted_mean(hits, counting), "values": losses}
+
+
+def classes(examples: Examples, ways: int) -> Bool[Array, " n"]:
+    """Which labels are a class of 0 to ways - 1. Where labels are known, one that is not and counts is refused."""
+    _check.labels(examples.y, ways, examples.counting)
+    return (examples.y >= 0) & (examples.y < ways)
 
 
 def squared_error(prediction: Array, examples: Examples):
-    """Mean of `(prediction - y)^2` over examples and outputs, in the square of y's unit.
+    """Mean of `(prediction - y)^2` over outputs, and over examples by their weights, in the square of y's unit.
+
+    Returns:
+      `(scalar, {"values": [n]})`, the values being those of the examples.
 
     Raises:
       ValueError: If prediction and targets differ in shape.
@@ -44,11 +62,5 @@ def squared_error(prediction: Array, examples: Examples):
         raise ValueError(f"predictions must have the shape of the targets, {examples.y.shape}, got {prediction.shape}; "
                          "change the model's outputs or reshape y")
     errors = (prediction - examples.y) ** 2
-    return _mean(errors.reshape(errors.shape[0], -1).mean(-1), examples), {}
-
-
-def _mean(values, examples):
-    if examples.reference is None:
-        return values.mean()
-    counted = (~examples.reference).astype(values.dtype)
-    return (values * counted).sum() / counted.sum()
+    values = errors.reshape(errors.shape[0], -1).mean(-1)
+    return weighted_mean(values, examples.counting), {"values": values}

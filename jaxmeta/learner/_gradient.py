@@ -35,7 +35,10 @@ def gradient(model, criterion=cross_entropy, update: optax.GradientTransformatio
         phi = model.init(key, task.support.x)
         return phi if zero is None else merge(jax.tree.map(jnp.zeros_like, claim(phi, zero)), phi)
 
-    def loss(key, phi, batch):
-        return criterion(model.apply(phi, batch.x, batch.reference), batch)
+    def predict(key, phi, batch):
+        return model.apply(phi, batch.x, batch.normalising)
 
-    return Learner(start, loss, penalty, optax.sgd(0.1) if update is None else update, steps)
+    def loss(key, phi, batch):
+        return criterion(predict(key, phi, batch), batch)
+
+    return Learner(start, loss, penalty, optax.sgd(0.1) if update is None else update, steps, predict=predict)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxmeta import _check
 from jaxmeta.base import Examples, Learner
-from jaxmeta.learner._closed_form import solved
+from jaxmeta.learner._closed_form import members, solved, without
 
 
 def local_matching(ways: int, reach: int = 1) -> Learner:
@@ -32,8 +32,8 @@ def local_matching(ways: int, reach: int = 1) -> Learner:
       reach: r, how many places away; with as many as there are, place does not count at all.
 
     Returns:
-      A `Learner` whose phi is the support, `{"x": [n, ..., c], "y": one-hot [n, ways]}`, for `Examples` with x `[n, ..., c]`
-      of any number of place axes, such as `representation(models.conv_places())` gives.
+      A `Learner` whose phi is the support, `{"x": [n, ..., c], "y": [n, ways]}`, y having each example's weight in its
+      class, for `Examples` with x `[n, ..., c]` of any number of place axes, such as `representation(models.conv_places())` gives.
 
     Raises:
       ValueError: For inputs without features.
@@ -46,15 +46,20 @@ def local_matching(ways: int, reach: int = 1) -> Learner:
     _check.whole_number("reach", reach, least=0)
 
     def solve(support: Examples):
-        return {"x": support.x, "y": jax.nn.one_hot(support.y, ways, dtype=support.x.dtype)}
+        return {"x": support.x, "y": members(support, ways)}
 
     def logits(phi, x):
-        labels, members = phi["y"].argmax(1), phi["y"] / phi["y"].sum(0)[None]
+        count, labels = phi["y"].sum(0), phi["y"].argmax(1)
+        absent, counted = count == 0, phi["y"].sum(1) > 0
+        shares = phi["y"] / jnp.where(absent, 1, count)[None]
         seen = _log_densities(x, phi["x"], reach).swapaxes(0, 1)  # [n, m, p]
-        highest = jax.ops.segment_max(jax.lax.stop_gradient(seen), labels, ways)  # of a class, or far ones would vanish
-        means = jnp.einsum("nmp,nw->wmp", jnp.exp(seen - highest[labels]), members)
-        explained = (jnp.log(means) + highest).mean(-1).T
-        return explained + _log_densities(phi["x"], x, reach).mean(-1).T @ members
+        most = jnp.where(counted[:, None, None], jax.lax.stop_gradient(seen), -jnp.inf)
+        highest = jax.ops.segment_max(most, labels, ways)  # of a class, or far ones would vanish
+        highest = jnp.where(absent[:, None, None], 0, highest)
+        seen = jnp.where(counted[:, None, None], seen - highest[labels], 0)
+        means = jnp.einsum("nmp,nw->wmp", jnp.exp(seen), shares)
+        explained = (jnp.log(jnp.where(absent[:, None, None], 1, means)) + highest).mean(-1).T
+        return without(explained + _log_densities(phi["x"], x, reach).mean(-1).T @ shares, absent)
 
     return solved(solve, logits, _featured)
 

@@ -23,8 +23,19 @@ def inductive(outer):
     def judged(key, learner, trajectory, task: Task):
         if not len(task.support.y):
             return outer(key, learner, trajectory, task)
-        counts = len(task.support.y), len(task.query.y)
-        x, y = (jnp.concatenate(pair) for pair in zip(task.support[:2], task.query[:2]))
-        return outer(key, learner, trajectory, task._replace(query=Examples(x, y, jnp.arange(sum(counts)) < counts[0])))
+        return outer(key, learner, trajectory, task._replace(query=join(task.support, task.query)))
 
     return judged
+
+
+def join(support: Examples, query: Examples) -> Examples:
+    """Both in one batch, the support first, as the reference of the query. Weights are 1 where only the other has some; indices
+    are kept where both have them."""
+    parts = support, query
+    x, y = (jnp.concatenate([part[field] for part in parts]) for field in (0, 1))
+    weight = index = None
+    if any(part.weight is not None for part in parts):
+        weight = jnp.concatenate([jnp.ones(len(part.y), x.dtype) if part.weight is None else part.weight for part in parts])
+    if all(part.index is not None for part in parts):
+        index = jnp.concatenate([part.index for part in parts])
+    return Examples(x, y, jnp.arange(len(y)) < len(support.y), weight, index)

@@ -55,7 +55,7 @@ def planted_examples(key, tree: Tree, count: int, dimension: int = 32, scales: f
       `Examples` with x `[C n, d]` and y `[C n]`, the leaves' numbers, class by class.
 
     >>> from jaxmeta.hierarchy import Tree
-    >>> x, y, _ = planted_examples(jax.random.key(0), Tree.from_nested((0, (1, 2))), count=2, dimension=5)
+    >>> x, y, *_ = planted_examples(jax.random.key(0), Tree.from_nested((0, (1, 2))), count=2, dimension=5)
     >>> x.shape, y.tolist()
     ((6, 5), [0, 0, 1, 1, 2, 2])
     """

@@ -31,7 +31,7 @@ def test_probabilities_of_an_episode_are_the_softmax_of_the_heads_logits(inducti
     task = jm.Task(jm.Examples(x, y), jm.Examples(query, jnp.asarray([0, 1, 1])), jnp.zeros((), int))
     raw = jm.models.Model(lambda key, x: {}, lambda params, x, reference=None: x)
     outer = jm.tasks.inductive(jm.query_loss) if inductive else jm.query_loss
-    found = probabilities(jax.random.key(0), jm.protonet(raw, 2, outer=outer).bilevel, {}, task, 2)
+    found = probabilities(jax.random.key(0), jm.protonet(raw, 2, outer=outer).bilevel, {}, task)
     distances = ((query[:, None] - x[None]) ** 2).sum(-1)
     np.testing.assert_allclose(found, jax.nn.softmax(-distances, axis=1), rtol=1e-9)
 

@@ -26,12 +26,12 @@ def test_means_have_the_covariance_of_shared_paths():
 
 def test_examples_lie_around_their_classes_and_give_the_tree_back():
     for noise in (0.0, 0.5):
-        x, y, _ = planted_examples(jax.random.key(1), TREE, 40, 256, SCALES, noise)
+        x, y, *_ = planted_examples(jax.random.key(1), TREE, 40, 256, SCALES, noise)
         classes = np.stack([x[y == label] for label in range(TREE.size)])
         assert np.allclose(classes.std(1, ddof=1).mean(), noise, rtol=0.02)
         linkage = scipy_hierarchy.linkage(classes.mean(1), "average")
         assert robinson_foulds(Tree.from_linkage(linkage), TREE) == 0
-    x, y, _ = planted_examples(jax.random.key(1), TREE, 40, 256, SCALES, 100.0)
+    x, y, *_ = planted_examples(jax.random.key(1), TREE, 40, 256, SCALES, 100.0)
     means = np.stack([x[y == label].mean(0) for label in range(TREE.size)])
     assert robinson_foulds(Tree.from_linkage(scipy_hierarchy.linkage(means, "average")), TREE) > 0
 
