@@ -141,6 +141,19 @@ def query_loss(key, learner: Learner, trajectory: Trajectory, task: Task):
     return learner.loss(key, trajectory.end, task.query)
 
 
+def asked(outer: Callable, task: Task) -> PyTree:
+    """The batch by which an outer objective judges the end of learning: the task's query, unless the objective says otherwise by
+    an attribute `asks`, `task -> batch`, as `jaxmeta.inductive` does. What it puts beside the query comes before it."""
+    asks = getattr(outer, "asks", None)
+    return task.query if asks is None else asks(task)
+
+
+def asking(judged: Callable, outer: Callable) -> Callable:
+    """The outer objective `judged`, which asks what the one that it is made of asks."""
+    judged.asks = getattr(outer, "asks", None)
+    return judged
+
+
 class Bilevel(NamedTuple):
     """A bilevel problem: minimise over theta the mean over tasks of `outer` at the end of the learning it shapes.
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxmeta import _check
 from jaxmeta._curvature import hessian
 from jaxmeta._pytree import constants, merge, moving
-from jaxmeta.base import Position, query_loss
+from jaxmeta.base import Position, asking, query_loss
 from jaxmeta.process import advance, loss_and_aux, view
 
 
@@ -41,7 +41,7 @@ def multi_step(weights: Float[Array, " K"], outer: Callable = query_loss) -> Cal
         values, aux = jax.lax.map(lambda phi: outer(key, learner, trajectory._replace(end=phi), task), trajectory.path)
         return jnp.sum(jnp.asarray(weights, values.dtype) * values), jax.tree.map(lambda leaf: leaf[-1], aux)
 
-    return judged
+    return asking(judged, outer)
 
 
 def annealed_weights(steps: int, share: Float[Array, ""]) -> Float[Array, " K"]:
@@ -74,7 +74,7 @@ def regularised(outer: Callable = query_loss) -> Callable:
         penalty = _check.scalar("the penalty of a learner", learner.penalty(trajectory.end, trajectory.start))
         return value + penalty.astype(value.dtype), {**aux, "penalty": penalty}
 
-    return judged
+    return asking(judged, outer)
 
 
 def squared_distance(key, learner, phi, target, task):
@@ -117,7 +117,7 @@ def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Calla
         return (_check.scalar("the distance of a bootstrap", distance(key_distance, learner, trajectory.end, target, task)),
                 {**aux, "outer": value})
 
-    return judged
+    return asking(judged, outer)
 
 
 def evidence(examples: int = 1, curvature: Callable = hessian, of: Callable = lambda result: result[0]) -> Callable:

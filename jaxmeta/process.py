@@ -12,10 +12,9 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from jaxmeta import _check
 from jaxmeta._pytree import constants, merge, moving
-from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory
+from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory, asked
 
 _OF_VIEW = 2**31 - 2  # out of reach of the numbers by which keys are split
-_TOLD = "jaxmeta: predictions"
 
 
 def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> Trajectory:
@@ -225,13 +224,8 @@ def predicted(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: T
         task = task._replace(query=task.query._replace(y=jnp.zeros((len(task.query.x), *like.shape[1:]), like.dtype)))
     queries = jax.tree.leaves(task.query)[0].shape[0]
 
-    def tell(key, phi, batch):  # in the place of the loss: objectives hand on what stands beside it
-        return jnp.zeros(()), {_TOLD: learner.predict(key, phi, batch)}
-
-    _, aux = bilevel.outer(key, learner._replace(loss=tell), walked, task)
-    if not (isinstance(aux, dict) and _TOLD in aux):  # an objective that does not ask for the loss
-        return learner.predict(key, walked.end, task.query)
-    return aux[_TOLD][-queries:]  # whatever an objective puts beside the query comes before it
+    # Whatever an objective puts beside the query comes before it.
+    return learner.predict(key, walked.end, asked(bilevel.outer, task))[-queries:]
 
 
 def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Array, Any]:

@@ -36,10 +36,9 @@ def cross_entropy(logits: Float[Array, "n ways"], examples: Examples):
     counting = examples.counting
     known = classes(examples, logits.shape[1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, examples.y, 0))
-    # A factor, so that derivatives are NaN as well: an inner step must not go on without the example.
     sound = jnp.where(known if counting is None else known | (counting == 0), 1, jnp.nan).astype(losses.dtype)
-    hits = (logits.argmax(-1) == examples.y) * sound
-    losses = losses * sound
+    losses = losses * sound  # a factor, so that derivatives are NaN too: an inner step must not go on without the example
+    hits = jnp.where(logits.argmax(-1) == examples.y, sound, 0 * sound)
     return weighted_mean(losses, counting), {"accuracy": weighted_mean(hits, counting), "values": losses}
 
 

@@ -20,11 +20,13 @@ def inductive(outer):
     Reference: Bronskill et al., TaskNorm, ICML 2020.
     """
 
-    def judged(key, learner, trajectory, task: Task):
-        if not len(task.support.y):
-            return outer(key, learner, trajectory, task)
-        return outer(key, learner, trajectory, task._replace(query=join(task.support, task.query)))
+    def asks(task: Task):
+        return join(task.support, task.query) if len(task.support.y) else task.query
 
+    def judged(key, learner, trajectory, task: Task):
+        return outer(key, learner, trajectory, task._replace(query=asks(task)))
+
+    judged.asks = asks
     return judged
 
 
