@@ -239,9 +239,7 @@ def solved(solve, logits, inputs=rows) -> Learner:
 
 def supported_cross_entropy(scores: Float[Array, "n ways"], batch: Examples):
     """`cross_entropy` of the examples whose class has a score; the others, of score -inf, count nothing and are told in aux."""
-    own = jnp.take_along_axis(scores, jnp.clip(batch.y, 0, scores.shape[1] - 1)[:, None], axis=1)[:, 0]
-    unsupported = jnp.isneginf(own)
-    counting = batch.counting
-    counting = jnp.ones(own.shape, own.dtype) if counting is None else counting
-    value, aux = cross_entropy(scores, batch._replace(weight=jnp.where(unsupported, 0, counting)))
+    unsupported = (jnp.isneginf(scores) & (batch.y[:, None] == jnp.arange(scores.shape[1])[None])).any(1)
+    weight = jnp.asarray(1, scores.dtype) if batch.weight is None else batch.weight
+    value, aux = cross_entropy(scores, batch._replace(weight=jnp.where(unsupported, 0, weight)))
     return value, aux | {"unsupported": unsupported}
