@@ -1,21 +1,77 @@
-"""Tests run in float64 with rank promotion refused, on two CPU devices."""
+"""Tests run in float64 with rank promotion refused, on two CPU devices; what is random in one depends on its name alone."""
 
+import gc
+import importlib.metadata
 import os
+import resource
+import sys
+import zlib
 
 # The tests compile far more than they run: with these the CPU's compiler takes a third of its usual time for a Conv4.
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0",
-                                    "--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"])
+FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):  # From 0.12 on it ends the process.
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 
+import hypothesis
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same")
+
+GIGABYTES, PEAKS = 2.5, {}  # What a process of `-n` may take at its peak, and what they took.
 
 
+@pytest.fixture
+def rng(request):
+    """A generator of the test's own: neither the order of the tests nor which of them run changes what it gives."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+def group(item):
+    """What compiles for a whole file, or for one member of a contract."""
+    member = getattr(item, "callspec", None) and item.callspec.params.get("member")
+    return f"{item.path.name} {member or ''}"
+
+
+@pytest.hookimpl(tryfirst=True)  # Before xdist reads the marks.
 def pytest_collection_modifyitems(items):
-    """What compiles for a whole file, or for one member of the contract, stays in one process of `-n`."""
     for item in items:
-        member = getattr(item, "callspec", None) and item.callspec.params.get("member")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {member or ''}"))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+def peak():
+    """Gigabytes that this process took at its peak."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Compiled programs go with the group that they served; what takes the process above its memory fails."""
+    result = yield
+    if peak() > GIGABYTES / 2 and (nextitem is None or group(item) != group(nextitem)):
+        jax.clear_caches()
+        gc.collect()
+    if peak() > GIGABYTES and "above" not in PEAKS:
+        PEAKS["above"] = peak()
+        pytest.fail(f"expected at most {GIGABYTES} GB in one process, got {peak():.2f} GB by the end of this test")
+    return result
+
+
+def pytest_sessionfinish(session):
+    getattr(session.config, "workeroutput", PEAKS)["peak"] = peak()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    PEAKS[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", float("nan"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    told = ", ".join(f"{name} {gigabytes:.2f} GB" for name, gigabytes in sorted(PEAKS.items()))
+    terminalreporter.write_line(f"memory at the peak, {GIGABYTES} GB allowed: {told}")

@@ -15,6 +15,11 @@ from jaxmeta.models import Model
 WAYS, WIDTH, FEATURES = 3, 4, 2
 
 
+def normal(seed, *shape):
+    """Numbers for a constant of a module: the same wherever they are asked for; a test draws from the fixture `rng`."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
 def _dense(key, inputs, outputs):
     return {"kernel": jax.random.normal(key, (inputs, outputs)) / inputs**0.5, "bias": jnp.zeros(outputs)}
 

@@ -10,7 +10,7 @@ import pytest
 
 import jaxmeta
 
-ROOT = Path(jaxmeta.__file__).parent
+ROOT, TESTS = Path(jaxmeta.__file__).parent, Path(__file__).parent.parent
 
 # Floors, from the ground up: a module imports from its own room and from floors below.
 FLOORS = [
@@ -82,3 +82,15 @@ def test_data_import_no_jax():
     code = "import sys; sys.modules['jax'] = None; import jaxmeta.data; print(len(jaxmeta.data.catalogue()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and int(done.stdout) > 3, done.stderr
+
+
+def test_no_test_draws_from_a_module_s_generator():
+    """Its data would depend on which tests ran before it; a constant is drawn by `problems.normal`, the rest from `rng`."""
+    makers = {"default_rng", "RandomState", "Generator", "Random", "seed"}
+    for path in TESTS.rglob("*.py"):
+        for statement in ast.parse(path.read_text()).body:
+            if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+                continue
+            used = [node.value for node in ast.walk(statement) if isinstance(node, ast.Attribute)]  # default_rng(0).normal
+            kept = [node for node in ast.walk(statement) if isinstance(node, ast.Call) and node not in used]
+            assert not makers & {ast.unparse(node.func).split(".")[-1] for node in kept}, f"{path}:{statement.lineno}"

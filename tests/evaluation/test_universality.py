@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import normal
 
 from jaxmeta._curvature import gauss_newton
 from jaxmeta.evaluation._collapse import hierarchical_collapse, neural_collapse
@@ -25,15 +26,14 @@ from jaxmeta.evaluation._similarity import (
 from jaxmeta.models import conv4, lax_conv, mlp
 
 KEY = jax.random.key(5)
-RNG = np.random.default_rng(5)
 
 
-def orthogonal(size):
-    return np.linalg.qr(RNG.normal(size=(size, size)))[0]
+def orthogonal(rng, size):
+    return np.linalg.qr(rng.normal(size=(size, size)))[0]
 
 
-def test_unbiased_hsic_is_the_mean_over_quadruples():
-    x, y = RNG.normal(size=(7, 3)), RNG.normal(size=(7, 2))
+def test_unbiased_hsic_is_the_mean_over_quadruples(rng):
+    x, y = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
     k, m = x @ x.T, y @ y.T
     four = [k[i, j] * (m[i, j] + m[a, b] - 2 * m[i, a]) for i, j, a, b in itertools.permutations(range(7), 4)]
     np.testing.assert_allclose(jax.jit(unbiased_hsic)(k, m), np.mean(four), rtol=1e-10)
@@ -42,16 +42,16 @@ def test_unbiased_hsic_is_the_mean_over_quadruples():
 
 
 @pytest.mark.parametrize("hsic", [unbiased_hsic, biased_hsic])
-def test_cka_sees_neither_rotation_nor_scale_nor_translation(hsic):
-    x, y = RNG.normal(size=(12, 4)), RNG.normal(size=(12, 6))
+def test_cka_sees_neither_rotation_nor_scale_nor_translation(hsic, rng):
+    x, y = rng.normal(size=(12, 4)), rng.normal(size=(12, 6))
     measure = jax.jit(partial(cka, hsic=hsic))
-    np.testing.assert_allclose(measure(3 * x @ orthogonal(4) + 5, -y @ orthogonal(6)), measure(x, y), atol=1e-12)
-    np.testing.assert_allclose(measure(x, 2 * x @ orthogonal(4)), 1, rtol=1e-12)
+    np.testing.assert_allclose(measure(3 * x @ orthogonal(rng, 4) + 5, -y @ orthogonal(rng, 6)), measure(x, y), atol=1e-12)
+    np.testing.assert_allclose(measure(x, 2 * x @ orthogonal(rng, 4)), 1, rtol=1e-12)
     assert measure(x, x * np.array([[9.0, 1, 1, 1]])) < 0.95  # other linear maps it sees
 
 
-def test_chance_levels_of_unrelated_representations():
-    x, y = RNG.normal(size=(200, 12, 20)), RNG.normal(size=(200, 12, 20))
+def test_chance_levels_of_unrelated_representations(rng):
+    x, y = rng.normal(size=(200, 12, 20)), rng.normal(size=(200, 12, 20))
     unbiased, biased = (np.mean(jax.jit(jax.vmap(partial(cka, hsic=hsic)))(x, y)) for hsic in (unbiased_hsic, biased_hsic))
     assert abs(unbiased) < 0.03 and biased > 0.5
     value, chance = jax.jit(jax.vmap(partial(mutual_neighbours, k=3)))(x, y)
@@ -59,8 +59,8 @@ def test_chance_levels_of_unrelated_representations():
     assert abs(value.mean() - 3 / 11) < 0.02
 
 
-def test_svcca():
-    basis = RNG.normal(size=(15, 5))
+def test_svcca(rng):
+    basis = rng.normal(size=(15, 5))
     basis = np.linalg.qr(basis - basis.mean(0))[0]
     run = jax.jit(svcca, static_argnames="keep")
     np.testing.assert_allclose(run(basis[:, :2], basis[:, [0, 2, 3]], keep=1.0), 0.5, atol=1e-12)
@@ -68,15 +68,15 @@ def test_svcca():
     np.testing.assert_allclose(run(basis[:, :1], turned, keep=1.0), np.cos(0.3), atol=1e-12)
     np.testing.assert_allclose(run(basis[:, :2] * np.array([[10.0, 0.1]]), basis[:, [0, 2]], keep=1.0), 0.5, atol=1e-12)
     np.testing.assert_allclose(run(basis[:, :2] * np.array([[10.0, 0.1]]), basis[:, :1], keep=0.99), 1, atol=1e-12)
-    x, y = RNG.normal(size=(30, 4)), RNG.normal(size=(30, 5))
-    np.testing.assert_allclose(run(x @ RNG.normal(size=(4, 4)) + 1, y @ RNG.normal(size=(5, 5)), keep=1.0),
+    x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 5))
+    np.testing.assert_allclose(run(x @ rng.normal(size=(4, 4)) + 1, y @ rng.normal(size=(5, 5)), keep=1.0),
                                run(x, y, keep=1.0), atol=1e-10)
-    twice = np.concatenate([x, x @ RNG.normal(size=(4, 2))], axis=1)  # directions that are zero are not counted
+    twice = np.concatenate([x, x @ rng.normal(size=(4, 2))], axis=1)  # directions that are zero are not counted
     np.testing.assert_allclose(run(twice, y, keep=1.0), run(x, y, keep=1.0), atol=1e-10)
 
 
-def test_mutual_neighbours_by_sets():
-    x, y = RNG.normal(size=(9, 3)), RNG.normal(size=(9, 4))
+def test_mutual_neighbours_by_sets(rng):
+    x, y = rng.normal(size=(9, 3)), rng.normal(size=(9, 4))
     sets = []
     for z in (x, y):
         unit = z / np.linalg.norm(z, axis=1, keepdims=True)
@@ -85,16 +85,16 @@ def test_mutual_neighbours_by_sets():
     np.testing.assert_allclose(jax.jit(partial(mutual_neighbours, k=4))(x, y).value, want, rtol=1e-12)
 
 
-def simplex(classes, features):
+def simplex(rng, classes, features):
     corners = (np.eye(classes) - 1 / classes) @ np.eye(classes, features)
-    return corners @ orthogonal(features)
+    return corners @ orthogonal(rng, features)
 
 
-def test_a_simplex_has_collapsed_and_departures_are_told():
-    y, corners = np.repeat(np.arange(4), 3), simplex(4, 6)
+def test_a_simplex_has_collapsed_and_departures_are_told(rng):
+    y, corners = np.repeat(np.arange(4), 3), simplex(rng, 4, 6)
     run = jax.jit(neural_collapse)
     np.testing.assert_allclose(run(5 * corners[y] + 7, y, 2 * corners.T, -14 * corners.sum(1)), 0, atol=1e-9)
-    z = 5 * corners[y] + RNG.normal(size=(12, 6))
+    z = 5 * corners[y] + rng.normal(size=(12, 6))
     found = run(z, y, -corners.T)
     means = np.stack([z[y == c].mean(0) for c in range(4)])
     between, within = np.cov(means.T, bias=True), np.cov((z - means[y]).T, bias=True)
@@ -108,10 +108,10 @@ def test_a_simplex_has_collapsed_and_departures_are_told():
     assert np.isnan(lone).all()
 
 
-def test_class_means_of_path_sums_follow_the_tree():
+def test_class_means_of_path_sums_follow_the_tree(rng):
     steps = np.arange(8)
     height = np.array([[int(a ^ b).bit_length() for b in steps] for a in steps])  # of the lowest common ancestor, complete tree
-    delta = orthogonal(14)
+    delta = orthogonal(rng, 14)
     rows = [delta[2 + a // 4 - 2] + delta[2 + a // 2] + delta[6 + a] for a in steps]
     y = np.tile(steps, 2)
     z = np.array(rows)[y] + np.repeat([[1.0], [-1.0]], 8, axis=0) * delta[:1]
@@ -119,9 +119,9 @@ def test_class_means_of_path_sums_follow_the_tree():
     found = run(z, y, height)
     np.testing.assert_allclose([found.pearson, found.spearman], 1, atol=1e-6)
     np.testing.assert_allclose(np.diag(found.cosines), 1)
-    order = RNG.permutation(8)
+    order = rng.permutation(8)
     assert run(z, y, height[order][:, order]).spearman < 0.9
-    assert np.isnan(run(simplex(8, 9)[y], y, height).spearman)
+    assert np.isnan(run(simplex(rng, 8, 9)[y], y, height).spearman)
 
 
 def net(kind, key):
@@ -135,13 +135,13 @@ def net(kind, key):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv4"])
-def test_a_permuted_copy_is_found_and_has_no_barrier(kind):
+def test_a_permuted_copy_is_found_and_has_no_barrier(kind, rng):
     model, x, params = net(kind, KEY)
     axes = sequential_axes(params)
     groups = {group for names in axes.values() for group in names} - {None}
     assert groups == {"body/1", "body/2"}
     widths = {"mlp": (9, 7), "conv4": (5, 5)}[kind]
-    orders = {f"body/{number}": RNG.permutation(width) for number, width in enumerate(widths, start=1)}
+    orders = {f"body/{number}": rng.permutation(width) for number, width in enumerate(widths, start=1)}
     copy = permuted(params, orders, axes)
     apply = jax.jit(model.apply)
     y = apply(params, x)
@@ -161,9 +161,9 @@ def test_layers_are_in_order_of_their_numbers():
     assert axes["dense10/kernel"] == ("9", "10") and axes["dense11/kernel"] == ("10", None)
 
 
-def test_matching_one_layer_is_optimal():
-    first, second = ({"l1": {"kernel": RNG.normal(size=(3, 4)), "bias": RNG.normal(size=4)},
-                      "l2": {"kernel": RNG.normal(size=(4, 2))}} for _ in range(2))
+def test_matching_one_layer_is_optimal(rng):
+    first, second = ({"l1": {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=4)},
+                      "l2": {"kernel": rng.normal(size=(4, 2))}} for _ in range(2))
     axes = sequential_axes(first)
     inner = lambda order: sum(np.vdot(a, b) for a, b in zip(
         jax.tree.leaves(first), jax.tree.leaves(permuted(second, {"1": np.array(order)}, axes))))
@@ -174,10 +174,10 @@ def test_matching_one_layer_is_optimal():
     np.testing.assert_allclose(found.params["l2"]["kernel"], second["l2"]["kernel"][list(best)])
 
 
-def test_stitching_survives_a_rotation_that_the_features_do_not():
-    centres = 3 * RNG.normal(size=(4, 8))
+def test_stitching_survives_a_rotation_that_the_features_do_not(rng):
+    centres = 3 * rng.normal(size=(4, 8))
     y = np.tile(np.arange(4), 20)
-    z, turn = centres[y] + RNG.normal(size=(80, 8)), orthogonal(8)
+    z, turn = centres[y] + rng.normal(size=(80, 8)), orthogonal(rng, 8)
     anchors = np.arange(0, 80, 6)
     relative = relative_representation(z, z[anchors])
     np.testing.assert_allclose(jax.jit(relative_representation)(4 * z @ turn, 4 * z[anchors] @ turn), relative, atol=1e-12)
@@ -188,8 +188,8 @@ def test_stitching_survives_a_rotation_that_the_features_do_not():
     assert np.mean((z @ turn @ absolute).argmax(1) == y) < 0.8
 
 
-def test_equivariance_error():
-    x, kernel = RNG.normal(size=(3, 8, 2)), RNG.normal(size=(3, 2, 4))
+def test_equivariance_error(rng):
+    x, kernel = rng.normal(size=(3, 8, 2)), rng.normal(size=(3, 2, 4))
     roll = partial(jnp.roll, shift=1, axis=1)
 
     def circular(x):
@@ -221,24 +221,24 @@ def test_a_planted_tying_is_found_again():
 
 
 
-def test_controls_tell_learned_likeness_from_the_architecture_s():
-    shared, inputs = RNG.normal(size=(40, 3)), RNG.normal(size=(40, 3))
-    views = lambda signal: tuple(signal @ RNG.normal(size=(3, 10)) + 0.1 * RNG.normal(size=(40, 10)) for _ in range(2))
-    found = controls(jax.jit(cka), views(shared), (RNG.normal(size=(40, 10)), inputs), (shared, RNG.normal(size=(40, 10))))
+def test_controls_tell_learned_likeness_from_the_architecture_s(rng):
+    shared, inputs = rng.normal(size=(40, 3)), rng.normal(size=(40, 3))
+    views = lambda signal: tuple(signal @ rng.normal(size=(3, 10)) + 0.1 * rng.normal(size=(40, 10)) for _ in range(2))
+    found = controls(jax.jit(cka), views(shared), (rng.normal(size=(40, 10)), inputs), (shared, rng.normal(size=(40, 10))))
     assert found.trained > 0.5 > 0.3 > max(abs(found.untrained), abs(found.shuffled))
 
 
 D, P = 9, 5
-X, Y, J = RNG.normal(size=(20, D)), RNG.normal(size=20), RNG.normal(size=(D, P))
+X, Y, J = normal(0, 20, D), normal(1, 20), normal(2, D, P)
 LOSS = lambda theta: jnp.mean(jnp.logaddexp(0, -Y * (X @ theta["w"]))) + 0.05 * jnp.sum(theta["w"] ** 2)
-LEAN = np.concatenate([J[:, :3], J[:, :3] @ RNG.normal(size=(3, 2))], axis=1)  # of rank 3
+LEAN = np.concatenate([J[:, :3], J[:, :3] @ normal(3, 3, 2)], axis=1)  # of rank 3
 EXPANDS = {"linear": lambda phi: {"w": J @ phi}, "singular": lambda phi: {"w": LEAN @ phi},
            "curved": lambda phi: {"w": jnp.tanh(J @ phi)}}
 
 
 @pytest.mark.parametrize("name, damping", [["linear", 0.0], ["singular", 0.0], ["singular", 0.01], ["curved", 0.0]])
-def test_extreme_eigenvalues_are_those_of_the_matrix(name, damping):
-    phi, expand = RNG.normal(size=P), EXPANDS[name]
+def test_extreme_eigenvalues_are_those_of_the_matrix(name, damping, rng):
+    phi, expand = rng.normal(size=P), EXPANDS[name]
     before, after = jax.jit(lambda phi: conditioning(KEY, LOSS, expand, phi, 20, damping=damping))(phi)
     hess = jax.jit(jax.hessian(lambda w: LOSS({"w": w})))(expand(phi)["w"])
     jac = jax.jit(jax.jacobian(lambda phi: expand(phi)["w"]))(phi)
@@ -250,10 +250,10 @@ def test_extreme_eigenvalues_are_those_of_the_matrix(name, damping):
         assert max(found.lowest_residual, found.highest_residual) < 1e-8
 
 
-def test_gauss_newton_is_semidefinite_where_the_hessian_is_not():
+def test_gauss_newton_is_semidefinite_where_the_hessian_is_not(rng):
     outputs = lambda theta: jnp.tanh(X @ theta)
     measure = lambda out: jnp.mean((out - Y) ** 2)
-    theta = 2 * RNG.normal(size=D)
+    theta = 2 * rng.normal(size=D)
     same = lambda theta: theta
     whole = jax.jit(lambda t: conditioning(KEY, lambda t: measure(outputs(t)), same, t).after)(theta)
     assert whole.lowest < 0
@@ -263,9 +263,9 @@ def test_gauss_newton_is_semidefinite_where_the_hessian_is_not():
     np.testing.assert_allclose([found.smallest, found.highest], values[[0, -1]], rtol=1e-7)
 
 
-def test_few_steps_stay_within_the_range_and_tell_their_error():
+def test_few_steps_stay_within_the_range_and_tell_their_error(rng):
     values = np.concatenate([np.zeros(50), np.linspace(1, 100, 150)])
-    turn = orthogonal(200)
+    turn = orthogonal(rng, 200)
     matrix = turn * values @ turn.T
     run = jax.jit(lambda key, steps: spectrum(key, lambda v: matrix @ v, jnp.zeros(200), steps), static_argnums=1)
     for seed, steps in ((0, 12), (1, 60)):

@@ -24,7 +24,6 @@ from jaxmeta.models import Model, mlp
 from jaxmeta.parallel import over_tasks
 
 KEY = jax.random.key(0)
-RNG = np.random.default_rng(0)
 
 
 def planted(n=40, features=8, seed=0):
@@ -157,11 +156,11 @@ def test_performances_and_examples_needed():
 
 # The others
 
-def test_lookahead_is_its_definition():
+def test_lookahead_is_its_definition(rng):
     body = mlp((5,), None, jnp.tanh)
-    x = RNG.normal(size=(6, 3))
+    x = rng.normal(size=(6, 3))
     shared = body.init(KEY, x)
-    heads = _one_vs_rest.Heads(jnp.asarray(RNG.normal(size=(5, 3))), jnp.zeros(3))
+    heads = _one_vs_rest.Heads(jnp.asarray(rng.normal(size=(5, 3))), jnp.zeros(3))
 
     @jax.jit
     def losses(shared, heads):
@@ -179,10 +178,10 @@ def test_lookahead_is_its_definition():
         np.testing.assert_allclose(got[i], 1 - after / losses(shared, heads), atol=1e-6)
 
 
-def test_fisher_by_hand():
+def test_fisher_by_hand(rng):
     """A linear probe f_c = (x W) v_c has the gradient x_d v_ck at W_dk."""
-    x, y = RNG.normal(size=(30, 3)), np.arange(30) % 3
-    weights = RNG.normal(size=(3, 2))
+    x, y = rng.normal(size=(30, 3)), np.arange(30) % 3
+    weights = rng.normal(size=(3, 2))
     linear = Model(None, lambda params, x, reference=None: x @ params["w"])
     got = _task2vec.fisher_embedding(Examples(x, y), linear, {"w": jnp.asarray(weights)}, 0.1)
     codes = np.concatenate([x @ weights, np.ones((30, 1))], 1)
@@ -199,10 +198,10 @@ def test_fisher_by_hand():
         np.testing.assert_allclose(got[c], by_hand, rtol=1e-4)
 
 
-def test_log_me_is_the_evidence_of_a_gaussian_and_at_its_maximum():
+def test_log_me_is_the_evidence_of_a_gaussian_and_at_its_maximum(rng):
     for n, d in ((40, 3), (12, 20)):
-        features = RNG.normal(size=(n, d))
-        labels = (features[:, 0] + 0.5 * RNG.normal(size=n) > 0).astype(int)
+        features = rng.normal(size=(n, d))
+        labels = (features[:, 0] + 0.5 * rng.normal(size=n) > 0).astype(int)
 
         def evidence(logs, y, features=features, n=n):
             cov = np.eye(n) / np.exp(logs[1]) + features @ features.T / np.exp(logs[0])
@@ -214,14 +213,14 @@ def test_log_me_is_the_evidence_of_a_gaussian_and_at_its_maximum():
         assert _transferability.log_me(features, labels) <= np.mean(best) + 1e-6
 
 
-def test_leep_of_hard_predictions_is_nce_and_h_score_of_one_class_mean_each():
+def test_leep_of_hard_predictions_is_nce_and_h_score_of_one_class_mean_each(rng):
     source, labels = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 1, 1, 0, 0])
     hard = np.eye(3)[source]
     by_hand = (2 * np.log(1 / 2) + 2 * np.log(2 / 3) + np.log(1 / 3) + 0) / 6
     assert _transferability.nce(source, labels) == pytest.approx(by_hand)
     assert _transferability.leep(hard, labels) == pytest.approx(by_hand)
     # Two classes: the between-class covariance has rank one, p q delta' S^-1 delta.
-    x = RNG.normal(size=(50, 3)) + np.arange(50)[:, None] % 2
+    x = rng.normal(size=(50, 3)) + np.arange(50)[:, None] % 2
     y = np.arange(50) % 2
     delta = x[y == 1].mean(0) - x[y == 0].mean(0)
     expected = 0.25 * delta @ np.linalg.solve(np.cov(x.T, bias=True), delta)

@@ -38,7 +38,6 @@ B = Tree.from_nested((1, ((2, 3), (4, 5, 6), (7, 8))))
 C = Tree.from_nested((1, (2, 3, 4, (5, 6), (7, 8))))
 D = Tree.from_nested(((2, 3, 4), (1, (5, 6), (7, 8))))
 HICLASS = (0.6538461538461539, 0.6071428571428571, 0.6296296296296297, *3 * [0.6333333333333333])
-RANDOM = np.random.default_rng(0)
 
 
 def leaves(*concepts):
@@ -53,9 +52,9 @@ def apart(tree, triple):
     return next((clade & triple for clade in tree.clades if len(clade & triple) == 2), None)
 
 
-def predictions(tree, count=200):
-    y_true, y_pred = RANDOM.integers(0, tree.size, (2, count))
-    return y_true, np.where(RANDOM.random(count) < 0.5, y_true, y_pred)
+def predictions(rng, tree, count=200):
+    y_true, y_pred = rng.integers(0, tree.size, (2, count))
+    return y_true, np.where(rng.random(count) < 0.5, y_true, y_pred)
 
 
 def ancestors(tree, leaf):
@@ -73,11 +72,11 @@ def test_normalised_h_loss_of_the_published_tree(true, predicted, cost):
         assert normalised_h_loss(A, *leaves(*pair)[:, None]) == pytest.approx(float(cost), abs=1e-15)
 
 
-def test_h_loss_is_its_definition_and_with_unit_costs_twice_the_error():
+def test_h_loss_is_its_definition_and_with_unit_costs_twice_the_error(rng):
     for seed in range(4):
         tree = sample(jax.random.key(seed), 9)
-        y_true, y_pred = predictions(tree)
-        costs = RANDOM.uniform(size=tree.nodes)
+        y_true, y_pred = predictions(rng, tree)
+        costs = rng.uniform(size=tree.nodes)
         total = 0.0
         for true, predicted in zip(y_true, y_pred):
             ours, theirs = ancestors(tree, true), ancestors(tree, predicted)
@@ -89,10 +88,10 @@ def test_h_loss_is_its_definition_and_with_unit_costs_twice_the_error():
         assert sibling_costs(tree)[:tree.size].sum() == pytest.approx(1.0)
 
 
-def test_hierarchical_f1_is_its_definition():
+def test_hierarchical_f1_is_its_definition(rng):
     for seed in range(4):
         tree = sample(jax.random.key(seed), 8)
-        y_true, y_pred = predictions(tree)
+        y_true, y_pred = predictions(rng, tree)
         sets = [(ancestors(tree, predicted), ancestors(tree, true)) for true, predicted in zip(y_true, y_pred)]
         both, alpha, beta = (np.array(sizes) for sizes in zip(*((len(a & b), len(a), len(b)) for a, b in sets)))
         precision, recall = both.sum() / alpha.sum(), both.sum() / beta.sum()
@@ -149,10 +148,10 @@ def test_gains_worked_by_hand():
     assert (node_gains(A, y_true, y_true, y_true).gain[:4] == 0).all()
 
 
-def test_levels_nodes_and_accuracy_agree():
+def test_levels_nodes_and_accuracy_agree(rng):
     for seed in range(4):
         tree = sample(jax.random.key(seed), 9)
-        y_true, y_pred = predictions(tree)
+        y_true, y_pred = predictions(rng, tree)
         levels, nodes = accuracy_by_level(tree, y_true, y_pred), node_accuracy(tree, y_true, y_pred)
         assert levels[-1] == np.mean(y_true == y_pred) and (np.diff(levels) <= 0).all() and len(levels) == max(tree.depths)
         for accuracy, count, node in zip(*nodes, tree.inner):
@@ -210,11 +209,11 @@ def test_kappa_is_one_of_equal_trees_and_near_nothing_of_random_ones():
     assert triplet_kappa(Tree.star(4), Tree.star(4)) == 1
 
 
-def test_cophenetic_correlation_is_that_of_linkages():
+def test_cophenetic_correlation_is_that_of_linkages(rng):
     tree, other = (sample_binary(jax.random.key(seed), 10) for seed in (0, 1))
     ours, theirs = (scipy_hierarchy.cophenet(each.linkage()) for each in (tree, other))
     assert cophenetic_correlation(tree, other) == pytest.approx(np.corrcoef(ours, theirs)[0, 1])
-    points = RANDOM.normal(size=(10, 4))
+    points = rng.normal(size=(10, 4))
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     linkage = scipy_hierarchy.linkage(points, "average")
     expected = scipy_hierarchy.cophenet(linkage, distances[np.triu_indices(10, 1)])[0]
@@ -226,8 +225,8 @@ def test_cophenetic_correlation_is_that_of_linkages():
         np.corrcoef([2, 2, 1], [3, 2, 1])[0, 1])
 
 
-def test_dasgupta_cost():
-    weights = RANDOM.uniform(size=(8, 8))
+def test_dasgupta_cost(rng):
+    weights = rng.uniform(size=(8, 8))
     weights = weights + weights.T
     for tree in (A, B, C, D):
         graph = tree.networkx()

@@ -18,8 +18,7 @@ from jaxmeta.hierarchy import Tree
 from jaxmeta.models import Model
 
 KEY = jax.random.key(3)
-RNG = np.random.default_rng(0)
-ONE = {"body": {"kernel": RNG.normal(size=(3, 4)), "bias": RNG.normal(size=4)}}
+ONE = {"body": {"kernel": problems.normal(0, 3, 4), "bias": problems.normal(1, 4)}}
 
 
 def depth(path):
@@ -63,9 +62,9 @@ def test_decided_groups_are_by_group_and_by_index():
     np.testing.assert_array_equal(expanded(within, phi), index)
 
 
-def test_undecided_groups_harden_to_the_means_of_their_nodes():
+def test_undecided_groups_harden_to_the_means_of_their_nodes(rng):
     soft = jt.soft_by_group(4, 2)
-    phi = {"structure": jnp.asarray(RNG.normal(size=(4, 2))), "bank": jnp.asarray(RNG.normal(size=(2, 3)))}
+    phi = {"structure": jnp.asarray(rng.normal(size=(4, 2))), "bank": jnp.asarray(rng.normal(size=(2, 3)))}
     hard, theta = jt.harden_by_group(soft, phi), expanded(soft, phi)
     for group, row in zip(np.unique(hard.structure), hard.phi):
         np.testing.assert_allclose(row, theta[hard.structure == group].mean(0), rtol=1e-12)
@@ -106,11 +105,11 @@ def test_ancestors_are_distributions_whatever_the_logits():
     np.testing.assert_allclose(top, middle @ jax.nn.softmax(routes[0]), rtol=1e-12)
 
 
-def test_the_gradient_in_logits_by_hand():
+def test_the_gradient_in_logits_by_hand(rng):
     """d/ds_ig of sum_i <c_i, theta_i> is a_ig (c_i . phi_g - sum_h a_ih c_i . phi_h) / t."""
     t, soft = 0.7, jt.soft_by_group(5, 3, 0.7)
-    phi = {"structure": jnp.asarray(RNG.normal(size=(5, 3))), "bank": jnp.asarray(RNG.normal(size=(3, 4)))}
-    c = RNG.normal(size=(5, 4))
+    phi = {"structure": jnp.asarray(rng.normal(size=(5, 3))), "bank": jnp.asarray(rng.normal(size=(3, 4)))}
+    c = rng.normal(size=(5, 4))
     grad = jax.grad(lambda phi: jnp.sum(c * soft.expand(phi)))(phi)["structure"]
     a, gain = np.asarray(jax.nn.softmax(phi["structure"] / t)), c @ np.asarray(phi["bank"]).T
     np.testing.assert_allclose(grad, a * (gain - (a * gain).sum(1, keepdims=True)) / t, rtol=1e-10)
@@ -136,9 +135,9 @@ def test_the_mixtures_penalty_by_hand_and_snapping(zero):
     chex.assert_trees_all_close(hard.tying.init(KEY, hard.tying.expand(hard.phi)), hard.phi, rtol=1e-12)
 
 
-def test_a_mixture_finds_the_values_that_weights_are_near():
+def test_a_mixture_finds_the_values_that_weights_are_near(rng):
     values = np.array([-1.0, 0.0, 2.0])
-    theta = jnp.asarray(values[RNG.integers(0, 3, 60)] + 0.05 * RNG.normal(size=60))
+    theta = jnp.asarray(values[rng.integers(0, 3, 60)] + 0.05 * rng.normal(size=60))
     tying = jt.mixture(3, 0.3)
     optimiser = optax.adam(0.05)
 
@@ -210,10 +209,10 @@ def test_a_planted_tree_is_found():
     assert jt.decided_tree(phi["structure"]) == tree
 
 
-def test_the_prior_of_a_tree_by_nearness_is_that_of_the_tree_it_is_decided_to():
+def test_the_prior_of_a_tree_by_nearness_is_that_of_the_tree_it_is_decided_to(rng):
     scales, tree = [0.5, 1.0, 2.0], Tree.from_nested((((0, 3), (1, 4)), ((2, 5), (6, 7))))
     depths = np.array(tree.depths)
-    steps = jax.tree.map(lambda leaf: np.stack([10.0 ** -depth * RNG.normal(size=leaf.shape) for depth in depths]), ONE)
+    steps = jax.tree.map(lambda leaf: np.stack([10.0 ** -depth * rng.normal(size=leaf.shape) for depth in depths]), ONE)
     places = expanded(jt.along_tree(tree), steps)
     theta, *levels = (jax.tree.map(lambda leaf: leaf[depths == depth], places) for depth in (3, 0, 1, 2))
     phi = {"theta": theta, "structure": tuple(levels)}

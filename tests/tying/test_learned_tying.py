@@ -19,10 +19,9 @@ from jaxmeta.objective import evidence
 from jaxmeta.training import outer_adam
 
 KEY = jax.random.key(7)
-RNG = np.random.default_rng(7)
 
 
-def regression(width=4, steps=2, weight=0.0):
+def regression(rng, width=4, steps=2, weight=0.0):
     """A learner of a square kernel W, y = x W, and a task for it."""
 
     def start(key, task):
@@ -34,14 +33,14 @@ def regression(width=4, steps=2, weight=0.0):
     def penalty(theta, theta_0):
         return weight * jnp.sum(theta["kernel"] ** 2)
 
-    x = RNG.normal(size=(2, 6, width))
-    y = RNG.normal(size=(2, 6, width))
+    x = rng.normal(size=(2, 6, width))
+    y = rng.normal(size=(2, 6, width))
     support, query = (jm.Examples(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(x, y))
     return jm.Learner(start, loss, penalty, optax.sgd(0.1), steps), jm.Task(support, query)
 
 
-def test_tied_to_nothing_is_the_learner():
-    learner, task = regression(weight=0.3)
+def test_tied_to_nothing_is_the_learner(rng):
+    learner, task = regression(rng, weight=0.3)
     bias = jm.compose(tied(jt.identity()), jm.initialisation())
     plain = jm.initialisation()
     theta = plain.init(KEY, task, learner)
@@ -50,8 +49,8 @@ def test_tied_to_nothing_is_the_learner():
     chex.assert_trees_all_close(*run(), rtol=1e-12)
 
 
-def test_penalties_add_and_look_back_to_the_start():
-    learner, task = regression(weight=0.3)
+def test_penalties_add_and_look_back_to_the_start(rng):
+    learner, task = regression(rng, weight=0.3)
     learner = learner._replace(penalty=lambda theta, theta_0: jnp.sum((theta["kernel"] - theta_0["kernel"]) ** 2))
     tying = jt.mixture(2, 0.5)
     shaped = tied(tying).shape((), task, learner)
@@ -100,12 +99,12 @@ def newton():
     return optax.GradientTransformationExtraArgs(lambda phi: (), update)
 
 
-def test_u_of_orbit_indicators_is_group_tying_and_u_the_identity_is_none():
-    learner, task = regression(weight=0.3)
+def test_u_of_orbit_indicators_is_group_tying_and_u_the_identity_is_none(rng):
+    learner, task = regression(rng, weight=0.3)
     turn = np.roll(np.arange(4), 1)
     labels = jt.orbit_labels((4, 4), [(turn, turn)])
-    indicators, kernel = jnp.eye(4)[labels], jnp.asarray(RNG.normal(size=4))
-    kernels = jnp.asarray(RNG.normal(size=(4, 4)))
+    indicators, kernel = jnp.eye(4)[labels], jnp.asarray(rng.normal(size=4))
+    kernels = jnp.asarray(rng.normal(size=(4, 4)))
     wide = {"structure": {"kernel": tuple(jnp.eye(4) for _ in range(2))}, "free": {"kernel": None}}
     cases = [(jt.reparameterised(4), {"structure": {"kernel": indicators}, "free": {"kernel": None}}, kernel,
               jt.by_index(labels)), (jt.kronecker(), wide, kernels, jt.identity())]
@@ -172,7 +171,7 @@ def test_depth_scales_are_learned():
     assert 0.7 < found[0] < 1.4 and 0.1 < found[1] < 0.35
 
 
-def test_msr_finds_circular_convolutions():
+def test_msr_finds_circular_convolutions(rng):
     turn = np.roll(np.arange(4), 1)
     indicators = jnp.eye(4)[jt.orbit_labels((4, 4), [(turn, turn)])]
 
@@ -182,7 +181,7 @@ def test_msr_finds_circular_convolutions():
         x = [jax.random.normal(own, (count, 4)) for own, count in zip(keys[1:], (4, 20))]
         return jm.Task(*(jm.Examples(each, each @ kernel) for each in x))
 
-    learner = regression(steps=1)[0]._replace(penalty=jm.no_penalty)
+    learner = regression(rng, steps=1)[0]._replace(penalty=jm.no_penalty)
     algorithm = jm.algorithms.msr(learner, jt.reparameterised(4, scale=0.1))
     theta = learned(algorithm.bilevel.bias, learner, sample, 600, 0.02)
     assert subspace_distance(theta[1]["structure"]["kernel"].reshape(16, 4), indicators.reshape(16, 4)) < 0.3  # by chance 2.4

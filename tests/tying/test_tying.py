@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import normal
 
 import jaxmeta.tying as jt
 from jaxmeta._pytree import leave, merge, named, take
@@ -16,11 +17,10 @@ from jaxmeta.training import _checkpoint as checkpoint
 
 KEY = jax.random.key(4)
 TREE = Tree.from_nested((0, (1, 2), (3, (4, 5))))  # 6 concepts, 10 nodes, 3 depths
-RNG = np.random.default_rng(0)
-ONE = {"body": {"kernel": RNG.normal(size=(3, 4)), "bias": RNG.normal(size=4)}}  # 16 parameters
-SQUARE = RNG.normal(size=(4, 4))
+ONE = {"body": {"kernel": normal(0, 3, 4), "bias": normal(1, 4)}}  # 16 parameters
+SQUARE = normal(2, 4, 4)
 TURN = np.roll(np.arange(4), 1)
-AFFINITY = np.abs(RNG.normal(size=(6, 6)))
+AFFINITY = np.abs(normal(3, 6, 6))
 AFFINITY = AFFINITY + AFFINITY.T
 BODY = named("kernel")
 
@@ -216,8 +216,8 @@ def test_sharded_over_nodes():
 
 @pytest.mark.parametrize("operator", [
     jt.repeat(4), jt.gather([2, 0, 2, 1]), jt.hashing(KEY, 9, 4), jt.path_sums(TREE.parents),
-    jt.rows(jt.path_sums(TREE.parents), [5, 0]), jt.matrix(RNG.normal(size=(3, 2)))], ids=lambda each: str(each.shape))
-def test_operators(operator):
+    jt.rows(jt.path_sums(TREE.parents), [5, 0]), jt.matrix(normal(4, 3, 2))], ids=lambda each: str(each.shape))
+def test_operators(operator, rng):
     n, m = operator.shape
     dense = jax.jit(operator.apply)(jnp.eye(m))
     assert dense.shape == (n, m)
@@ -225,7 +225,7 @@ def test_operators(operator):
     if operator.row is not None:
         row = jax.jit(jax.vmap(operator.row, (None, 0)))(jnp.eye(m), jnp.arange(n))
         np.testing.assert_array_equal(row, dense)
-    phi = RNG.normal(size=(m, 2, 3))
+    phi = rng.normal(size=(m, 2, 3))
     np.testing.assert_allclose(jax.jit(operator.apply)(phi), np.tensordot(dense, phi, 1), atol=1e-13)
 
 
@@ -265,7 +265,7 @@ def test_branching_to_the_roots_and_to_the_leaves():
     assert at_two.expand(jnp.arange(5)).tolist().count(at_two.expand(jnp.arange(5))[4]) == 2
 
 
-def test_null_space_is_orbits_by_both_solvers():
+def test_null_space_is_orbits_by_both_solvers(rng):
     """Quarter turns and flips of images of 3 x 3, from images to images: the dihedral group on pairs of pixels."""
     grid = np.arange(9).reshape(3, 3)
     moves = [np.rot90(grid).reshape(-1), grid[:, ::-1].reshape(-1)]
@@ -278,7 +278,7 @@ def test_null_space_is_orbits_by_both_solvers():
         basis = jt.equivariant_basis(pairs, solve)
         np.testing.assert_allclose(basis @ basis.T, projector, atol=1e-9)
     kernel = jt.orbits((9, 9), [(move, move) for move in moves]).expand(jnp.arange(15.0))
-    x = RNG.normal(size=(2, 9))
+    x = rng.normal(size=(2, 9))
     for move in moves:
         np.testing.assert_allclose(x[:, move] @ kernel, (x @ kernel)[:, move], rtol=1e-12)
     # Indicators as a matrix are index tying: U of orbit indicators is group tying.
@@ -308,7 +308,7 @@ def test_invariant_bias():
     np.testing.assert_allclose(theta[0], theta[1])
 
 
-def test_penalties_by_hand():
+def test_penalties_by_hand(rng):
     delta = {"w": jnp.arange(20.0).reshape(10, 2)}  # node n has (2n, 2n + 1); the root is node 6, alone at depth 0
     squares = np.array([(2 * n) ** 2 + (2 * n + 1) ** 2 for n in range(10)])
     scales = np.array([0.5, 1.0, 2.0])
@@ -321,7 +321,7 @@ def test_penalties_by_hand():
     best = (by_depth + 2 * scales**2) / (counts + 2)  # where the derivative in log s is 0
     at = {"delta": delta, "log_scale": jnp.asarray(np.log(best) / 2)}
     np.testing.assert_allclose(jax.jit(jax.grad(learned))(at)["log_scale"], 0, atol=1e-12)
-    theta = RNG.normal(size=(6, 3, 2))
+    theta = rng.normal(size=(6, 3, 2))
     pairs = sum(AFFINITY[i, j] * np.sum((theta[i] - theta[j]) ** 2) for i in range(6) for j in range(6))
     np.testing.assert_allclose(jt.laplacian(AFFINITY, 0.3).penalty(jnp.asarray(theta)), 0.15 * pairs, rtol=1e-12)
     assert jt.shared(2).penalty(delta) == 0
@@ -336,10 +336,10 @@ def test_composition_adds_penalties_and_agrees_with_both():
     assert each.expand(each.init(KEY, jnp.array([1.0, 2.0, 3.0]))).tolist() == [[1, 2, 1]] * 2
 
 
-def test_hashing_keeps_the_variance_and_is_the_same_at_every_call():
+def test_hashing_keeps_the_variance_and_is_the_same_at_every_call(rng):
     shape, buckets = (80, 90), 300
     tying = jt.hashed(KEY, shape, buckets)
-    theta = jnp.asarray(RNG.normal(size=shape))
+    theta = jnp.asarray(rng.normal(size=shape))
     phi = jax.jit(tying.init)(KEY, theta)
     first, again = jax.jit(tying.expand)(phi), tying.expand(phi)
     np.testing.assert_array_equal(first, again)
@@ -353,7 +353,7 @@ def test_hashing_keeps_the_variance_and_is_the_same_at_every_call():
     (lambda: jt.along_tree(TREE, -1.0), "above 0"),
     (lambda: jt.along_tree(TREE, nodes=[10]), "numbers from 0 to 9"),
     (lambda: jt.along_tree_learned(TREE, np.inf), "must be finite"),
-    (lambda: jt.laplacian(RNG.normal(size=(3, 3))), "symmetric and not negative"),
+    (lambda: jt.laplacian(normal(5, 3, 3)), "symmetric and not negative"),
     (lambda: jt.by_group([]), "one label a node"),
     (lambda: jt.orbit_labels((3, 3), [([0, 0, 1], None)]), r"axis 0 must be a permutation of 0 to 2, got \[0, 0, 1\]"),
     (lambda: jt.orbit_labels((3, 3), [([0, 2, 1],)]), "one permutation for each of the 2 axes, got 1"),
