@@ -2,13 +2,15 @@
 
 On a CPU a chunk that fits the cache is several times as fast as all tasks at once, whose temporaries stream through
 memory; on an accelerator all at once is the rule (`benchmarks/README.md`). It is a wrapper: the results are those of a
-loop over the tasks.
+loop over the tasks. What is averaged is summed in float32 at least and returned in its own dtype.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from jaxtyping import PyTree
 
 from jaxmeta import _check
 from jaxmeta._pytree import nbytes
+from jaxmeta._sums import summing_dtype
 
 Mapper = Callable[..., tuple[PyTree, PyTree]]
 """`(function, theta, batched) -> (mean, each)`, where `function(theta, one) -> (to be averaged, to be kept)`; a fourth
@@ -65,7 +68,7 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
             one, split = PartitionSpec(), PartitionSpec("tasks")
             total, each = jax.shard_map(
                 shard, mesh=mesh, in_specs=(one, split), out_specs=(one, split), check_vma=False)(theta, batched)
-        return jax.tree.map(lambda leaf: leaf / tasks, total), each
+        return jax.tree.map(lambda leaf: _mean(leaf, tasks), total, is_leaf=_is_wide), each
 
     return mapper
 
@@ -77,9 +80,9 @@ def _scan_chunks(function, theta, batched, chunk, task_bytes):
     def one_chunk(part):
         if size == 1:  # no task axis at all: vmap over one task would turn every product into a batched one
             total, each = function(theta, jax.tree.map(lambda leaf: leaf[0], part))
-            return total, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], each)
+            return jax.tree.map(_summand, total), jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], each)
         total, each = jax.vmap(function, (None, 0))(theta, part)
-        return jax.tree.map(lambda leaf: leaf.sum(0), total), each
+        return jax.tree.map(lambda leaf: leaf.sum(0), jax.tree.map(_summand, total)), each
 
     if size == tasks:
         return one_chunk(batched)
@@ -93,6 +96,33 @@ def _scan_chunks(function, theta, batched, chunk, task_bytes):
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     total, each = jax.lax.scan(step, zero, parts)
     return total, jax.tree.map(lambda leaf: leaf.reshape(tasks, *leaf.shape[2:]), each)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["total"], meta_fields=["dtype"])
+@dataclass(frozen=True)
+class _Wide:
+    """A sum in more bits than its summands have, with their dtype: in bfloat16, 256 + 1 is 256."""
+
+    total: jax.Array
+    dtype: jnp.dtype
+
+
+def _is_wide(leaf) -> bool:
+    return isinstance(leaf, _Wide)
+
+
+def _summand(leaf):
+    """The leaf as it is added up; `_Wide` where its own dtype has fewer bits than sums need."""
+    dtype = jnp.result_type(leaf)
+    wide = summing_dtype(dtype)
+    return leaf if wide == dtype else _Wide(jnp.asarray(leaf, wide), dtype)
+
+
+def _mean(leaf, tasks: int):
+    if not _is_wide(leaf):
+        return leaf / tasks
+    mean = leaf.total / tasks
+    return mean.astype(leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.inexact) else mean
 
 
 def _default_chunk(task_bytes: int, tasks: int) -> int:

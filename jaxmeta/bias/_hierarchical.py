@@ -23,7 +23,8 @@ def hierarchical(bias: Bias, tying: Tying) -> Bias:
       A `Bias` whose theta is the tying's phi. A task expands its own node alone, where the tying can.
 
     Raises:
-      ValueError: For a node that is known while tracing and that the tying does not have.
+      ValueError: For a task's node that the tying does not have, where its value is known: that of the example at `init`, and
+        of tasks outside jit. Inside, such a task has NaN for all that depends on its node (`jaxmeta.tying.at_node`).
 
     >>> import jax, jaxmeta as jm, jaxmeta.tying as jt
     >>> from jaxmeta.hierarchy import Tree
@@ -35,7 +36,9 @@ def hierarchical(bias: Bias, tying: Tying) -> Bias:
 
     def init(key, task, learner):
         key_bias, key_tying = jax.random.split(key)
-        return tying.init(key_tying, bias.init(key_bias, task, learner))
+        phi = tying.init(key_tying, bias.init(key_bias, task, learner))
+        jax.eval_shape(lambda phi: at_node(tying, phi, task.node), phi)  # computes nothing; refuses a node that is not there
+        return phi
 
     def shape(phi, task, learner):
         return bias.shape(at_node(tying, phi, task.node), task, learner)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
 from jaxmeta._pytree import leaves_dtype
 from jaxmeta.tying._operator import checked_nodes, product
 from jaxmeta.tying._tying import Tying
@@ -52,7 +52,7 @@ def low_rank(nodes: int, rank: int) -> Tying:
 
     def at(phi):
         def own(base, left, right, node):
-            return base if left is None else base + (left[node] @ right[node]).reshape(base.shape)
+            return base if left is None else base + (_index.taken(left, node) @ right[node]).reshape(base.shape)
 
         return lambda node: jax.tree.map(lambda *parts: own(*parts, node), phi["base"], phi["left"], phi["right"])
 
@@ -90,4 +90,4 @@ def templates(nodes: int, count: int, coefficients: Callable | None = None) -> T
         return jax.tree.map(lambda leaf: product(coefficients, leaf), bank)
 
     return Tying(init, lambda phi: combined(phi["coefficients"], phi["bank"]),
-                 at=lambda phi: lambda node: combined(phi["coefficients"][node], phi["bank"]))
+                 at=lambda phi: lambda node: combined(_index.taken(phi["coefficients"], node), phi["bank"]))

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
+from jaxmeta._sums import widened
 from jaxmeta.tying._soft_groups import Hardened, group_means, normal_quantiles
 from jaxmeta.tying._tying import Tying
 
@@ -53,6 +54,7 @@ def mixture(components: int, scale: float, zero: float = 0.0, strength: float = 
             "logits": jnp.zeros(moving, flat.dtype)}}
 
     def penalty(phi):
+        phi = widened(phi)
         log_scales = phi["structure"]["log_scales"]
         fit = jax.nn.logsumexp(_log_joint(phi, zero), axis=-1)
         return strength * jnp.sum(scale**2 / 2 * jnp.exp(-2 * log_scales) + log_scales) - jnp.sum(fit)

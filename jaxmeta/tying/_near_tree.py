@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
+from jaxmeta._sums import widened
 from jaxmeta.tying._nodes import checked_scales
 from jaxmeta.tying._soft_groups import Hardened
 from jaxmeta.tying._soft_tree import checked_levels, harden_along_tree
@@ -70,7 +71,7 @@ def near_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1.0, sp
         return {"theta": _repeated(theta, nodes), "structure": (_repeated(theta, 1), *levels)}
 
     def penalty(phi):
-        first, *squares = _squares(phi)
+        first, *squares = _squares(widened(phi))
         tau = temperature * sum(leaf[0].size for leaf in jax.tree.leaves(phi["theta"]))
         found = jnp.sum(first) / (2 * scales[0].item() ** 2)
         for square, scale in zip(squares, scales[1:].tolist()):
@@ -79,7 +80,7 @@ def near_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1.0, sp
         return found
 
     return Tying(init, lambda phi: phi["theta"], penalty,
-                 lambda phi: lambda node: jax.tree.map(lambda leaf: leaf[node], phi["theta"]))
+                 lambda phi: lambda node: jax.tree.map(lambda leaf: _index.taken(leaf, node), phi["theta"]))
 
 
 def harden_near_tree(phi: PyTree, tree_scales=1.0) -> Hardened:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
 from jaxmeta._pytree import paths
 from jaxmeta.tying._operator import Operator, checked_nodes, gather, path_sums, repeat, rows
 from jaxmeta.tying._tying import Tying, identity, prefers_nothing, total
@@ -63,7 +63,7 @@ def universal(layers: int) -> Tying:
 def free(nodes: int) -> Tying:
     r"""No two nodes share, $\theta_c = \phi_c$; all begin at the same theta."""
     start = np.ones(checked_nodes(nodes))
-    return across(Operator(lambda phi: phi, lambda theta: theta, (nodes, nodes), lambda phi, i: phi[i]), start)
+    return across(Operator(lambda phi: phi, lambda theta: theta, (nodes, nodes), _index.taken), start)
 
 
 def by_group(groups) -> Tying:

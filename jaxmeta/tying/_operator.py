@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
+from jaxmeta._sums import narrowed, widened
 
 
 class Operator(NamedTuple):
@@ -20,7 +21,8 @@ class Operator(NamedTuple):
       apply: `[m, ...] -> [n, ...]`.
       transpose: `[n, ...] -> [m, ...]`, $M^\top$.
       shape: `(n, m)`.
-      row: `(phi, i) -> theta[i]` without the other rows, i a whole number or a scalar array; None where all must be made.
+      row: `(phi, i) -> theta[i]` without the other rows, i a whole number or a scalar array; None where all must be made. NaN
+        for a traced i that there is not.
     """
 
     apply: Callable[[Array], Array]
@@ -32,17 +34,23 @@ class Operator(NamedTuple):
 def linear(apply: Callable[[Array], Array], shape: tuple[int, int], row: Callable | None = None) -> Operator:
     """The operator of a linear function, its transpose derived by `jax.linear_transpose`.
 
+    Both add up in float32 at least and keep the dtype of what they are given: a row that a thousand share has the sum of as
+    many gradients.
+
     >>> import jax.numpy as jnp
     >>> double = linear(lambda phi: 2 * phi, (3, 3))
     >>> double.transpose(jnp.ones((3,), "float32")).tolist()
     [2.0, 2.0, 2.0]
     """
 
+    def summed(phi):
+        return narrowed(apply(widened(phi)), phi)
+
     def transpose(theta):
         free = jax.ShapeDtypeStruct((shape[1], *theta.shape[1:]), theta.dtype)
-        return jax.linear_transpose(apply, free)(theta)[0]
+        return jax.linear_transpose(summed, free)(theta)[0]
 
-    return Operator(apply, transpose, shape, row)
+    return Operator(summed, transpose, shape, row)
 
 
 def repeat(rows: int) -> Operator:
@@ -59,7 +67,8 @@ def gather(groups) -> Operator:
     """
     labels, index = np.unique(np.asarray(groups), return_inverse=True)
     index = index.astype(np.int32)
-    return linear(lambda phi: phi[index], (len(index), len(labels)), lambda phi, i: phi[jnp.asarray(index)[i]])
+    return linear(lambda phi: phi[index], (len(index), len(labels)),
+                  lambda phi, i: _index.or_nan(phi[jnp.asarray(index)[i]], i, len(index)))
 
 
 def hashing(key, rows: int, buckets: int) -> Operator:
@@ -100,7 +109,7 @@ def path_sums(parents: Sequence[int]) -> Operator:
     def row(phi, i):
         path = jnp.asarray(above)[i]
         # A gather and a product: for large leaves a sum of slices took half as long again.
-        return product(path >= 0, phi[jnp.where(path < 0, root, path)])
+        return product(_index.or_nan((path >= 0).astype(phi.dtype), i, len(above)), phi[jnp.where(path < 0, root, path)])
 
     return linear(apply, (len(parents), len(parents)), row)
 
@@ -110,7 +119,8 @@ def matrix(dense) -> Operator:
     dense = np.asarray(dense)
     if dense.ndim != 2:
         raise ValueError(f"a matrix must have two axes, got shape {dense.shape}; give [n, m]")
-    return linear(lambda phi: product(dense, phi), dense.shape, lambda phi, i: product(jnp.asarray(dense)[i], phi))
+    return linear(lambda phi: product(dense, phi), dense.shape,
+                  lambda phi, i: product(_index.taken(jnp.asarray(dense, phi.dtype), i), phi))
 
 
 def rows(operator: Operator, index) -> Operator:
@@ -120,7 +130,8 @@ def rows(operator: Operator, index) -> Operator:
     if index.ndim != 1 or not index.size or index.min() < 0 or index.max() >= size:
         raise ValueError(f"nodes must be numbers from 0 to {size - 1}, at least one, got {index.tolist()}; "
                          "number nodes as the tree does")
-    row = None if operator.row is None else lambda phi, i: operator.row(phi, jnp.asarray(index)[i])
+    row = None if operator.row is None else (
+        lambda phi, i: _index.or_nan(operator.row(phi, jnp.asarray(index)[i]), i, len(index)))
     return linear(lambda phi: operator.apply(phi)[index], (len(index), operator.shape[1]), row)
 
 

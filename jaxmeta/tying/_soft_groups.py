@@ -10,8 +10,9 @@ import numpy as np
 from jax.scipy.special import entr, ndtri
 from jaxtyping import Array, Float, PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
 from jaxmeta._pytree import leaves_dtype
+from jaxmeta._sums import narrowed, widened
 from jaxmeta.tying._nodes import by_group
 from jaxmeta.tying._operator import checked_nodes, gather, product
 from jaxmeta.tying._tying import Tying, total
@@ -98,7 +99,7 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 0.1)
 
     def at(phi):
         weights = assignment(phi["structure"], temperature)
-        return lambda node: mixed(weights[node], phi["bank"])
+        return lambda node: mixed(_index.taken(weights, node), phi["bank"])
 
     return Tying(init, lambda phi: mixed(assignment(phi["structure"], temperature), phi["bank"]), at=at)
 
@@ -176,7 +177,8 @@ def normal_quantiles(count: int, dtype) -> Float[Array, " count"]:
 def group_means(groups, leaf: Array) -> Array:
     """The mean of a leaf's rows over every group, groups in sorted order."""
     sizes = np.unique(groups, return_counts=True)[1].reshape(-1, *[1] * (leaf.ndim - 1))
-    return gather(groups).transpose(leaf) / jnp.asarray(sizes, leaf.dtype)
+    sums = gather(groups).transpose(widened(leaf))
+    return narrowed(sums / jnp.asarray(sizes, sums.dtype), leaf)
 
 
 def _deviation(leaf):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
 from jaxmeta._pytree import leaves_dtype
 from jaxmeta.tying._nodes import along_tree, branched, checked_scales, depth_prior, leaf_depths
 from jaxmeta.tying._operator import checked_nodes, product
@@ -82,7 +82,7 @@ def soft_along_tree(nodes: int, widths: Sequence[int], scales=1.0, temperature=1
 
     def at(phi):
         all_paths = paths(phi)
-        return lambda node: summed(all_paths[node], phi["delta"])
+        return lambda node: summed(_index.taken(all_paths, node), phi["delta"])
 
     prior = depth_prior((~root).astype(int), 1.0)
     return Tying(init, lambda phi: summed(paths(phi), phi["delta"]), lambda phi: prior(phi["delta"]), at)
@@ -125,7 +125,7 @@ def soft_branching(nodes: int, widths: Sequence[int], depth: Callable[[str], int
 
     def at(phi):
         levels = soft_ancestors(phi["structure"], temperature)
-        return lambda node: mixed([level[node] for level in levels], phi["bank"])
+        return lambda node: mixed([_index.taken(level, node) for level in levels], phi["bank"])
 
     return Tying(init, lambda phi: mixed(soft_ancestors(phi["structure"], temperature), phi["bank"]), at=at)
 

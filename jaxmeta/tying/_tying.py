@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
-from jaxmeta import _check
+from jaxmeta import _index
 from jaxmeta._pytree import Where, leaves_dtype, merge, named, paths, take
+from jaxmeta._sums import widened
 
 
 def prefers_nothing(phi: PyTree) -> Array:
@@ -31,7 +32,8 @@ class Tying(NamedTuple):
         Tyings within a leaf give the one theta; `stacked` joins them to one between nodes.
       penalty: `(phi) -> scalar`, the negative log prior up to a constant.
       at: `(phi) -> (node) -> theta[node]`, one node's parameters without the others', where they can be had; what all nodes
-        need is made in the outer call, once. None where `expand` must run.
+        need is made in the outer call, once. None where `expand` must run. For a node that there is not
+        it does as `at_node`.
     """
 
     init: Callable[[Key[Array, ""], PyTree], PyTree]
@@ -146,15 +148,23 @@ def at_node(tying: Tying, phi: PyTree, node) -> PyTree:
     Args:
       tying: Between nodes.
       phi: Its free parameters.
-      node: Which, a whole number or a scalar array of one; only the former is checked.
+      node: Which, a whole number or a scalar array of one, from 0.
+
+    Returns:
+      Its parameters. Under jit, where the node's value is not known, a node that there is not has NaN in the place of all that
+      depends on the node; what all nodes share stays.
 
     Raises:
-      ValueError: For a node that there is not.
+      ValueError: For a node that there is not, where its value is known; for what is no whole number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxmeta.tying as jt
+      >>> own = jax.jit(lambda phi, node: jt.at_node(jt.free(2), phi, node))
+      >>> phi = jnp.array([1.0, 2.0], "float32")
+      >>> [float(own(phi, node)) for node in (1, 2, -1)]
+      [2.0, nan, nan]
     """
-    if hasattr(node, "__index__") and not isinstance(node, jax.Array):
-        nodes = nodes_of(tying, phi)
-        if _check.whole_number("node", node) >= nodes:
-            raise ValueError(f"node must be below the {nodes} nodes of the tying, got {node}; number nodes as the tree does")
+    _index.checked("node", node, nodes_of(tying, phi), "number nodes as the tying's tree or groups do")
     return nodewise(tying, phi)(node)
 
 
@@ -163,7 +173,7 @@ def nodewise(tying: Tying, phi: PyTree) -> Callable[[Array], PyTree]:
     if tying.at is not None:
         return tying.at(phi)
     theta = tying.expand(phi)
-    return lambda node: jax.tree.map(lambda leaf: leaf[node], theta)
+    return lambda node: jax.tree.map(lambda leaf: _index.taken(leaf, node), theta)
 
 
 def nodes_of(tying: Tying, phi: PyTree) -> int:
@@ -172,8 +182,8 @@ def nodes_of(tying: Tying, phi: PyTree) -> int:
 
 
 def total(parts) -> Array:
-    """The sum of scalars, 0 of none."""
-    parts = list(parts)
+    """The sum of scalars, or of arrays of one shape, in float32 at least; 0 of none."""
+    parts = widened(list(parts))
     return sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
 
 
