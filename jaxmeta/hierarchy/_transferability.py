@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from jaxmeta.hierarchy._affinity import checked_affinity
 
 _TINY = np.finfo(float).tiny
+_NOISE = 1e-12  # of the mean square of the labels: the least variance of the noise that log_me takes
 
 
 def transferability_affinity(key, measure: Callable, outputs, y: Int[np.ndarray, " n"]) -> Float[np.ndarray, "C C"]:
@@ -106,18 +107,24 @@ def h_score(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], c
     return float((1 - shrinkage) * np.trace(np.linalg.pinv(total, hermitian=True) @ empirical(means)[0]))
 
 
-def log_me(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], steps: int = 11) -> float:
+def log_me(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> float:
     r"""The largest log evidence, an example, of Bayesian linear regression onto each class against the rest, averaged.
 
     $$ \frac1n \max_{\alpha, \beta} \log N(y;\ 0,\ \beta^{-1} I + \alpha^{-1} F F^T) $$
 
-    by the fixed point `gamma = sum s / (s + alpha / beta)`, `alpha = gamma / |m|^2`, `beta = (n - gamma) / |y - F m|^2`, with s
-    the eigenvalues of F'F and m the posterior mean.
+    The best beta of a ratio r = alpha / beta is known, $n / \beta = y^T (I + F F^T / r)^{-1} y$; the ratio is searched over all
+    its range, for the evidence may have several maxima (ours: the paper's fixed point stops short of them, or at the first).
 
     Args:
       features: F, of the source model.
       labels: `[n]` integers.
-      steps: Iterations at most; fewer once alpha / beta moves by less than 1e-3 of itself.
+
+    Returns:
+      Nats an example. Where a class follows from the features exactly the evidence has no bound, so that the noise's variance
+      is taken to be at least 1e-12 of the mean of y^2.
+
+    >>> round(log_me([[-2.0], [-1.0], [2.0], [3.0]], [0, 0, 1, 1]), 4)
+    -0.9679
 
     Paper: You et al., LogME: practical assessment of pre-trained models for transfer learning, ICML 2021.
     """
@@ -128,26 +135,30 @@ def log_me(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], st
     keep = s > 1e-12 * max(s[-1], _TINY)
     s, vectors = s[keep], vectors[:, keep]
     along = (vectors.T @ features.T @ targets) ** 2 / s[:, None] if dimensions < n else (vectors.T @ targets) ** 2
-    return float(np.mean([_evidence(s, part, y @ y, n, dimensions, steps) for part, y in zip(along.T, targets.T)]))
+    return float(np.mean([_best_evidence(s, part, y @ y, n) for part, y in zip(along.T, targets.T)])) / n
 
 
-def _evidence(s, along, size, n, dimensions, steps):
+def _best_evidence(s, along, size, n) -> float:
+    """The largest log evidence of y; s the eigenvalues of F F', along the squares of y's parts along their vectors, size y'y."""
+    from scipy.optimize import minimize_scalar
+
     outside = max(size - along.sum(), 0.0)
-    alpha = beta = 1.0
-    for _ in range(steps):
-        ratio = alpha / beta
-        gamma = (s / (s + ratio)).sum()
-        size = (s * along / (s + ratio) ** 2).sum()
-        error = (along * (ratio / (s + ratio)) ** 2).sum() + outside
-        alpha, beta = gamma / max(size, 1e-12), (n - gamma) / max(error, 1e-12)
-        if abs(alpha / beta - ratio) <= 1e-3 * ratio:
-            break
-    ratio = alpha / beta
-    size = (s * along / (s + ratio) ** 2).sum()
-    error = (along * (ratio / (s + ratio)) ** 2).sum() + outside
-    spread = np.log(alpha + beta * s).sum() + (dimensions - len(s)) * np.log(alpha)
-    fit = dimensions * np.log(alpha) + n * np.log(beta / (2 * np.pi)) - spread - beta * error - alpha * size
-    return fit / (2 * n)
+
+    def evidence(log_ratio):
+        spread = s * np.exp(-log_ratio)[..., None]
+        error = (along / (1 + spread)).sum(-1) + outside
+        beta = n / np.maximum(error, _NOISE * size)
+        return (n * np.log(beta / (2 * np.pi)) - np.log1p(spread).sum(-1) - beta * error) / 2
+
+    if not s.size:
+        return float(evidence(np.zeros(1))[0])
+    # Made of steps about a unit wide at the logarithms of the eigenvalues, flat beyond: no maximum hides between two points.
+    grid = np.arange(np.log(s.min()) - 30, np.log(s.max()) + 30, 0.25)
+    values = evidence(grid)
+    peaks = np.flatnonzero((values[1:-1] >= values[:-2]) & (values[1:-1] >= values[2:])) + 1
+    finer = [-minimize_scalar(lambda place: -evidence(np.array(place)), bounds=(grid[peak - 1], grid[peak + 1]), method="bounded",
+                              options={"xatol": 1e-8}).fun for peak in peaks]
+    return float(max([values.max(), *finer]))
 
 
 def _members(labels, beside) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
 from jaxmeta._sums import widened
-from jaxmeta.tying._soft_groups import Hardened, group_means, normal_quantiles
+from jaxmeta.tying._soft_groups import Hardened, group_means, likeliest, normal_quantiles
 from jaxmeta.tying._tying import Tying
 
 
@@ -74,7 +74,7 @@ def harden_mixture(phi: PyTree, zero: float = 0.0) -> Hardened:
       the means of the components that have entries, in rising number; `init` takes a group's mean.
     """
     theta, unravel = ravel_pytree(phi["theta"])
-    component = np.argmax(np.asarray(_log_joint(phi, zero)), axis=-1)
+    component = likeliest(_log_joint(phi, zero))
     kept, place = np.unique(component, return_inverse=True)
     place = place.astype(np.int32)
     numbers = jax.tree.map(lambda leaf: np.asarray(leaf, int), jax.device_get(unravel(component.astype(theta.dtype))))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxmeta import _check, _index
 from jaxmeta._sums import widened
 from jaxmeta.tying._nodes import checked_scales
-from jaxmeta.tying._soft_groups import Hardened
+from jaxmeta.tying._soft_groups import Hardened, likeliest
 from jaxmeta.tying._soft_tree import checked_levels, harden_along_tree
 from jaxmeta.tying._tying import Tying, total
 
@@ -94,7 +94,7 @@ def harden_near_tree(phi: PyTree, tree_scales=1.0) -> Hardened:
       A `Hardened` whose tying is `along_tree(tree, tree_scales, nodes=range(N))`; theta is as it was.
     """
     squares = _squares(phi)
-    parents = [np.argmin(np.asarray(square), axis=1) for square in squares]
+    parents = [likeliest(-square) for square in squares]
 
     def differences(*levels):
         *between, own = [child - parent[at] for parent, child, at in zip(levels, levels[1:], parents)]

@@ -32,7 +32,7 @@ def equivariant_basis(generators, solve=None, tolerance: float = 1e-8) -> Float[
       `[a * b, m]`, kernels flattened row by row.
 
     Raises:
-      ValueError: For matrices that do not fit together.
+      ValueError: For matrices that do not fit together, or are not finite.
 
     Example:
       >>> turn = np.roll(np.eye(4), 1, axis=0)
@@ -49,6 +49,8 @@ def equivariant_basis(generators, solve=None, tolerance: float = 1e-8) -> Float[
         if inner.shape != (a, a) or outer.shape != (b, b):
             raise ValueError(f"generator {place} must be matrices of shapes {(a, a)} and {(b, b)}, got {inner.shape} and "
                              f"{outer.shape}; one group acts on one space of inputs and one of outputs")
+        if not (np.isfinite(inner).all() and np.isfinite(outer).all()):
+            raise ValueError(f"generator {place} must be finite, got NaN or infinity; look at how it was made")
     if solve is None:
         solve = by_svd if len(pairs) * (a * b) ** 2 <= _DENSE else by_projection
     return solve(pairs, tolerance)
@@ -80,14 +82,19 @@ def by_projection(pairs, tolerance: float, first: int = 32) -> np.ndarray:
         parts = y.reshape(len(pairs), a, b)
         return sum(inner @ part - part @ outer for (inner, outer), part in zip(pairs, parts)).reshape(-1)
 
+    def projected(x):
+        row_space, stopped, *_ = lsmr(constraints, forward(x), atol=1e-15, btol=1e-15, conlim=0, maxiter=10 * size)
+        if stopped == 7:  # the limit of iterations
+            raise ValueError(f"by_projection must converge, got no solution in {10 * size} steps; take by_svd")
+        return x - row_space
+
     constraints = LinearOperator((len(pairs) * size, size), matvec=forward, rmatvec=backward, dtype=float)
     rng = np.random.default_rng(0)
     basis, tried, more = np.zeros((size, 0)), 0, first
     while True:
         more = min(more, size - tried)
         drawn = rng.normal(size=(size, more))
-        drawn = np.stack([x - lsmr(constraints, forward(x), atol=1e-15, btol=1e-15, conlim=0, maxiter=10 * size)[0]
-                          for x in drawn.T], axis=1)
+        drawn = np.stack([projected(x) for x in drawn.T], axis=1)
         # Both columns and basis to working precision: what is left of a dependent draw is the solver's error.
         left, values, _ = np.linalg.svd(np.concatenate([basis, drawn], axis=1), full_matrices=False)
         basis = left[:, values > np.sqrt(tolerance) * max(values[0], 1e-300)] if values[0] > tolerance else basis

@@ -95,6 +95,10 @@ def path_sums(parents: Sequence[int]) -> Operator:
     levels, level = [], np.flatnonzero(parents < 0)
     while len(level := np.flatnonzero(np.isin(parents, level))):
         levels.append(level)
+    reached = len(np.unique(np.concatenate([np.flatnonzero(parents < 0), *levels])))
+    if parents.min(initial=0) < -1 or reached < len(parents):
+        raise ValueError(f"parents must be numbers of nodes, 0 to {len(parents) - 1}, that lead from every node to -1, the root's, "
+                         f"got {parents.tolist()}; give Tree.parents")
 
     def apply(phi):
         for level in levels:
@@ -125,11 +129,11 @@ def matrix(dense) -> Operator:
 
 def rows(operator: Operator, index) -> Operator:
     """Some rows of an operator, in this order."""
-    index = np.asarray(index, np.int32)
-    size = operator.shape[0]
-    if index.ndim != 1 or not index.size or index.min() < 0 or index.max() >= size:
+    index, size = np.asarray(index), operator.shape[0]
+    if index.ndim != 1 or not index.size:
         raise ValueError(f"nodes must be numbers from 0 to {size - 1}, at least one, got {index.tolist()}; "
                          "number nodes as the tree does")
+    index = _index.checked("nodes", index, size, "number nodes as the tree does").astype(np.int32)
     row = None if operator.row is None else (
         lambda phi, i: _index.or_nan(operator.row(phi, jnp.asarray(index)[i]), i, len(index)))
     return linear(lambda phi: operator.apply(phi)[index], (len(index), operator.shape[1]), row)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import entr, ndtri
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxmeta import _check, _index
 from jaxmeta._pytree import leaves_dtype
@@ -114,7 +114,7 @@ def harden_by_group(tying: Tying, phi: PyTree) -> Hardened:
     Returns:
       A `Hardened` whose structure is `[N]` group numbers; every group is the mean of its nodes.
     """
-    groups = np.argmax(np.asarray(phi["structure"]), axis=-1)
+    groups = likeliest(phi["structure"])
     return Hardened(groups, by_group(groups), jax.tree.map(lambda leaf: group_means(groups, leaf), tying.expand(phi)))
 
 
@@ -165,8 +165,17 @@ def harden_by_index(tying: Tying, phi: PyTree) -> Hardened:
     Returns:
       A `Hardened` whose structure is group numbers of the array's shape; every group is the mean of its entries.
     """
-    groups = np.argmax(np.asarray(phi["structure"]), axis=-1)
+    groups = likeliest(phi["structure"])
     return Hardened(groups, by_index(groups), group_means(groups.reshape(-1), tying.expand(phi).reshape(-1)))
+
+
+def likeliest(logits: Float[Array, "*n G"]) -> Int[np.ndarray, "*n"]:
+    """The place of every row's largest logit; refuses NaN, of which an argmax would make a plausible place."""
+    logits = np.asarray(logits)
+    if np.isnan(logits).any():
+        raise ValueError(f"what is decided must be numbers, got NaN among logits or distances of shape {logits.shape}; look at "
+                         "how it was trained")
+    return np.argmax(logits, axis=-1)
 
 
 def normal_quantiles(count: int, dtype) -> Float[Array, " count"]:

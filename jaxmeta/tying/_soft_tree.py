@@ -13,7 +13,7 @@ from jaxmeta import _check, _index
 from jaxmeta._pytree import leaves_dtype
 from jaxmeta.tying._nodes import along_tree, branched, checked_scales, depth_prior, leaf_depths
 from jaxmeta.tying._operator import checked_nodes, product
-from jaxmeta.tying._soft_groups import Hardened, assignment, group_means
+from jaxmeta.tying._soft_groups import Hardened, assignment, group_means, likeliest
 from jaxmeta.tying._tying import Tying
 
 
@@ -201,7 +201,7 @@ def _decided(structure) -> list[np.ndarray]:
     """Of every depth from 0 to L + 1 `[N]`, the number of every concept's ancestor within its level."""
     ancestors = [np.arange(len(structure[-1]))]
     for logits in reversed(structure):
-        ancestors.append(np.argmax(np.asarray(logits), axis=-1)[ancestors[-1]])
+        ancestors.append(likeliest(logits)[ancestors[-1]])
     return [np.zeros(len(structure[-1]), int), *reversed(ancestors)]
 
 

@@ -198,19 +198,36 @@ def test_fisher_by_hand(rng):
         np.testing.assert_allclose(got[c], by_hand, rtol=1e-4)
 
 
-def test_log_me_is_the_evidence_of_a_gaussian_and_at_its_maximum(rng):
-    for n, d in ((40, 3), (12, 20)):
-        features = rng.normal(size=(n, d))
-        labels = (features[:, 0] + 0.5 * rng.normal(size=n) > 0).astype(int)
+@pytest.mark.parametrize(("n", "d", "rank", "signal", "scale"), [
+    (40, 3, 3, 0.5, 1.0), (12, 20, 12, 3.0, 1.0), (20, 20, 20, 1.0, 1.0), (30, 8, 2, 0.5, 1.0), (25, 40, 5, 3.0, 1.0),
+    (40, 3, 3, 0.0, 1.0), (50, 4, 4, 3.0, 1e3), (50, 4, 4, 0.5, 1e-3)])
+def test_log_me_is_the_evidence_of_a_gaussian_at_its_maximum(n, d, rank, signal, scale):
+    """Against a maximisation over both precisions from many starts, the density being scipy's."""
+    rng = np.random.default_rng(n + rank)
+    features = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d)) if rank < min(n, d) else rng.normal(size=(n, d))
+    labels = (signal * features[:, 0] + 0.5 * rng.normal(size=n) > 0).astype(int)
+    features = scale * features
 
-        def evidence(logs, y, features=features, n=n):
-            cov = np.eye(n) / np.exp(logs[1]) + features @ features.T / np.exp(logs[0])
-            return -scipy.stats.multivariate_normal.logpdf(y, np.zeros(n), cov) / n
+    def loss(logs, y):
+        cov = np.eye(n) * np.exp(-logs[1]) + features @ features.T * np.exp(-logs[0])
+        return -scipy.stats.multivariate_normal(np.zeros(n), cov, allow_singular=True).logpdf(y) / n
 
-        best = [-scipy.optimize.minimize(evidence, [0.0, 0.0], (y,), method="Nelder-Mead").fun
-                for y in ((labels == 0).astype(float), (labels == 1).astype(float))]
-        assert _transferability.log_me(features, labels, 200) == pytest.approx(np.mean(best), abs=1e-4)
-        assert _transferability.log_me(features, labels) <= np.mean(best) + 1e-6
+    def best(y):
+        ends = [scipy.optimize.minimize(loss, start, (y,), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-13}).fun
+                for alpha in (-3.0, 1.0, 6.0, 30.0) for start in [(alpha + 2 * np.log(scale), 1.0)]]
+        return -min(ends)
+
+    want = np.mean([best((labels == label).astype(float)) for label in (0, 1)])
+    assert _transferability.log_me(features, labels) == pytest.approx(want, abs=1e-9)
+
+
+def test_log_me_of_an_exact_fit_and_of_nothing_is_a_number():
+    """Noise of 1e-12 of the labels' mean square is the least; features that are 0 leave the noise alone."""
+    labels = np.arange(6) % 2
+    nothing = -0.5 * np.log(2 * np.pi * np.e * 0.5)
+    assert _transferability.log_me(np.zeros((6, 2)), labels) == pytest.approx(nothing, abs=1e-12)
+    exact = _transferability.log_me(np.eye(2)[labels], labels)
+    assert 0 < exact < -0.5 * np.log(2 * np.pi * np.e * 0.5e-12)
 
 
 def test_leep_of_hard_predictions_is_nce_and_h_score_of_one_class_mean_each(rng):

@@ -155,3 +155,46 @@ def test_programs_of_enough_bits_are_left_as_they_are():
             program = str(jax.make_jaxpr(jax.value_and_grad(
                 lambda phi, tying=tying: tying.penalty(phi) + sum(leaf.sum() for leaf in jax.tree.leaves(tying.expand(phi)))))(phi))
             assert not re.search(r"f\d+\[[\d,]*\] = convert_element_type", program)
+
+
+# What is no number decides nothing
+
+
+@pytest.mark.parametrize("harden", [
+    lambda logits, theta: jt.harden_by_group(jt.soft_by_group(3, 2), {"structure": logits, "bank": theta[:2]}),
+    lambda logits, theta: jt.harden_by_index(jt.soft_by_index(2), {"structure": logits, "bank": theta[:2]}),
+    lambda logits, theta: jt.decided_tree([logits]),
+    lambda logits, theta: jt.harden_along_tree({"structure": [logits], "delta": jnp.ones(6)}),
+    lambda logits, theta: jt.harden_near_tree({"theta": theta, "structure": (jnp.ones(1), jnp.arange(2.0))}),
+    lambda logits, theta: jt.harden_mixture({"theta": theta, "structure": {
+        "means": jnp.arange(2.0), "log_scales": jnp.zeros(2), "logits": jnp.zeros(2)}}),
+], ids=["by_group", "by_index", "decided_tree", "along_tree", "near_tree", "mixture"])
+def test_logits_that_are_no_numbers_decide_nothing(harden):
+    logits, theta = jnp.arange(6.0).reshape(3, 2) % 4, jnp.arange(3.0)
+    harden(logits, theta)
+    with pytest.raises(ValueError, match="what is decided must be numbers, got NaN"):
+        harden(logits.at[1, 0].set(jnp.nan), theta.at[1].set(jnp.nan))
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: jt.path_sums([1, 0]), "lead from every node to -1"),
+    (lambda: jt.path_sums([-1, 2, 1]), "lead from every node to -1"),
+    (lambda: jt.path_sums([-1, 7]), "lead from every node to -1"),
+    (lambda: jt.path_sums([-1, -2]), "lead from every node to -1"),
+    (lambda: jt.along_tree(TREE, nodes=[0.5]), "nodes must be whole numbers"),
+    (lambda: jt.along_tree(TREE, nodes=[-1]), "nodes must be from 0 to 4, got -1"),
+    (lambda: jt.equivariant_basis([(np.eye(2), np.full((2, 2), np.nan))]), "generator 0 must be finite"),
+])
+def test_refusals(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_projection_that_does_not_converge_says_so(monkeypatch):
+    import scipy.sparse.linalg
+
+    found = scipy.sparse.linalg.lsmr
+    monkeypatch.setattr(scipy.sparse.linalg, "lsmr", lambda *args, maxiter, **kwargs: found(*args, maxiter=1, **kwargs))
+    turns = np.random.default_rng(0).normal(size=(2, 4, 4))
+    with pytest.raises(ValueError, match="by_projection must converge, got no solution"):
+        jt.equivariant_basis([tuple(turns)], jt.by_projection)

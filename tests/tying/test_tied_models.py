@@ -102,7 +102,7 @@ def test_a_shared_tying_is_maml_and_penalties_add():
 def test_a_node_that_is_not_there_is_refused_while_tracing():
     bias = hierarchical(jm.initialisation(), jt.shared(4))
     task, learner = problems.one(problems.classified()), problems.learner()
-    with pytest.raises(ValueError, match="below the 4 nodes of the tying, got 4"):
+    with pytest.raises(ValueError, match="node must be from 0 to 3, got 4"):
         bias.shape(bias.init(KEY, task, learner), task._replace(node=4), learner)
 
 
