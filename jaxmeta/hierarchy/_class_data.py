@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmeta._sums import summing_dtype
 from jaxmeta.base import Examples
 
 
@@ -56,7 +57,7 @@ def by_class(examples: Examples, concepts: int | Sequence[Hashable] | None = Non
 
 
 def checked(examples: Examples, concepts=None) -> tuple[np.ndarray, np.ndarray, list]:
-    """x, y and the names of the concepts as numpy sees them; refuses what `by_class` refuses."""
+    """x, in float32 at least, y and the names of the concepts as numpy sees them; refuses what `by_class` refuses."""
     x, y = np.asarray(examples.x), np.asarray(examples.y)
     if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
         raise ValueError(f"labels must be integers [n], got dtype {y.dtype} and shape {y.shape}; number the concepts from 0")
@@ -75,8 +76,7 @@ def checked(examples: Examples, concepts=None) -> tuple[np.ndarray, np.ndarray, 
     if empty:
         raise ValueError(f"every concept must have an example, got none for {', '.join(map(repr, empty))}; "
                          "leave them out, or give examples")
-    if not np.issubdtype(x.dtype, np.floating):
-        x = x.astype(np.float32)
+    x = x.astype(summing_dtype(x.dtype) if np.issubdtype(x.dtype, np.floating) else np.float32, copy=False)
     good = np.isfinite(x.reshape(len(x), -1)).all(1)
     if not good.all():
         wrong = int(np.argmin(good))

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
+from jaxmeta._sums import summing_dtype
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._class_data import checked
 from jaxmeta.hierarchy._dag import Dag
@@ -106,12 +107,23 @@ def by_child(counts, shares):
     return (shares / jnp.maximum(counts @ shares, 1)[None]).sum(axis=1)
 
 
-@functools.partial(jax.jit, static_argnames=("head", "weighting", "encode"))
 def fit_nodes(key, x, y, example_weights: Float[Array, " n"], layout: Layout, encoding: PyTree = (), *, head: Head,
               weighting: Callable = by_example, encode: Callable = _identity) -> PyTree:
-    """The parameters of all nodes, `[I, ...]` at each leaf, in one program; `classifier` checks what it passes here."""
+    """The parameters of all nodes, `[I, ...]` at each leaf, in one program; under jit all are NaN for labels that there are not.
+
+    Raises:
+      ValueError: for labels that are known and not leaves. `classifier` checks the rest of what it passes here.
+    """
+    _index.checked("labels", y, layout.shares.shape[1], "number concepts as tree.leaf does")
+    return fitted(key, x, y, example_weights, layout, encoding, head=head, weighting=weighting, encode=encode)
+
+
+@functools.partial(jax.jit, static_argnames=("head", "weighting", "encode"))
+def fitted(key, x, y, example_weights, layout: Layout, encoding: PyTree, *, head: Head, weighting: Callable, encode: Callable):
+    """The program of `fit_nodes`."""
     shares = jnp.asarray(layout.shares, x.dtype)
-    counts = jnp.zeros(shares.shape[1], x.dtype).at[y].add(example_weights)
+    example_weights = _index.or_nan(example_weights, y, shares.shape[1])
+    counts = jnp.zeros(shares.shape[1], summing_dtype(x.dtype)).at[y].add(example_weights)
 
     def one(key, shares, mask, encoding):
         weights = weighting(counts, shares)[y] * example_weights

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmeta import _index
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._affinity import symmetrised
 from jaxmeta.hierarchy._class_data import checked
@@ -46,17 +47,29 @@ def held_out_scores(key, examples: Examples, estimator=None, folds: int = 5, gro
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
     split = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
     x = x.reshape(len(x), -1)
-    return cross_val_predict(estimator, x, np.eye(len(names))[y], cv=list(split.split(x, y, groups)))
+    scores = cross_val_predict(estimator, x, np.eye(len(names))[y], cv=list(split.split(x, y, groups)))
+    if not np.isfinite(scores).all():
+        wrong = int(np.argmin(np.isfinite(scores).all(axis=1)))
+        raise ValueError(f"held-out scores must be finite, got {scores[wrong].tolist()} for example {wrong}; take another estimator")
+    return scores
 
 
 def confusion_counts(y_true: Int[np.ndarray, " n"], y_pred: Int[np.ndarray, " n"], concepts: int) -> Float[np.ndarray, "C C"]:
     """Row: true, column: predicted; leaves.
 
+    Raises:
+      ValueError: for leaves that are not 0 to C-1, or of unlike numbers.
+
     >>> confusion_counts([0, 1, 1], [0, 0, 1], 2).tolist()
     [[1.0, 0.0], [1.0, 1.0]]
     """
+    y_true, y_pred = (np.asarray(_index.checked(name, np.asarray(leaves), concepts, "number concepts as tree.leaf does"))
+                      for name, leaves in {"y_true": y_true, "y_pred": y_pred}.items())
+    if y_true.shape != y_pred.shape:
+        raise ValueError(f"y_true and y_pred must have one entry an example, got shapes {y_true.shape} and {y_pred.shape}; give "
+                         "both of the same examples")
     table = np.zeros((concepts, concepts))
-    np.add.at(table, (np.asarray(y_true), np.asarray(y_pred)), 1)
+    np.add.at(table, (y_true, y_pred), 1)
     return table
 
 
@@ -78,12 +91,8 @@ def confusion_affinity(key, examples: Examples, predicted: Int[Array, " n"] | No
     [[0.0, 0.25], [0.25, 0.0]]
     """
     _, y, names = checked(examples)
-    predicted = np.asarray(held_out_scores(key, examples, **options).argmax(1) if predicted is None else predicted)
-    concepts = len(names)
-    if predicted.shape != y.shape or predicted.min() < 0 or predicted.max() >= concepts:
-        raise ValueError(f"predictions must be [n] for {len(y)} labels, from 0 to {concepts - 1}, got shape {predicted.shape} "
-                         f"and values up to {predicted.max()}")
-    counts = confusion_counts(y, predicted, concepts)
+    predicted = held_out_scores(key, examples, **options).argmax(1) if predicted is None else predicted
+    counts = confusion_counts(y, predicted, len(names))
     rates = counts / counts.sum(1, keepdims=True)
     np.fill_diagonal(rates, 0)
     return symmetrised(rates)

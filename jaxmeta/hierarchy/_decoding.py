@@ -15,7 +15,7 @@ from jaxmeta.hierarchy._dag import Dag, leaf_log_probabilities
 from jaxmeta.hierarchy._tree import Tree
 
 LogProbabilities = Float[Array, "n I A"]
-"""`log P(child | node, x)`, as a `Classifier` gives it."""
+"""`log P(child | node, x)`, as a `Classifier` gives it. Where it is NaN on an example's way down, the decoded leaf is -1."""
 
 
 def path_product(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) -> Float[Array, "n C"]:
@@ -30,18 +30,20 @@ def path_product(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) -> 
     there = _children(hierarchy, log_probabilities) >= 0
     if isinstance(hierarchy, Dag):
         return leaf_log_probabilities(hierarchy, log_probabilities[:, there])
-    known = jnp.where(there[None], log_probabilities, 0.0)
+    least = jnp.finfo(log_probabilities.dtype).min  # for -inf: times 0 it would be NaN for the leaves beside it
+    known = jnp.where(there[None], jnp.maximum(log_probabilities, least), 0.0)
     paths = layout(hierarchy, arity=there.shape[1]).shares  # 1 where the way to a leaf goes by a child
-    return jnp.einsum("nia,ica->nc", known, jnp.asarray(paths, known.dtype))
+    summed = jnp.einsum("nia,ica->nc", known, jnp.asarray(paths, known.dtype))
+    return jnp.where(summed <= least, -jnp.inf, summed)
 
 
 def most_probable(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) -> Int[Array, " n"]:
-    """The leaf of the largest `path_product`."""
-    return path_product(hierarchy, log_probabilities).argmax(axis=1)
+    """The leaf of the largest `path_product`; -1 where it is NaN."""
+    return _likeliest(path_product(hierarchy, log_probabilities))
 
 
 def greedy(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) -> Int[Array, " n"]:
-    """From the root to the likeliest child until a leaf is reached (the paper's equation 1)."""
+    """From the root to the likeliest child until a leaf is reached (the paper's equation 1); -1 where a node says NaN."""
     children = _children(hierarchy, log_probabilities)
     return _walked(children, hierarchy.root, hierarchy.size, _deepest(hierarchy), log_probabilities)
 
@@ -50,17 +52,22 @@ def greedy(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) -> Int[Ar
 def _walked(children, root, size, deepest, log_probabilities):
     def down(_, node):
         inner = jnp.maximum(node - size, 0)
-        best = jnp.take_along_axis(log_probabilities, inner[:, None, None], axis=1)[:, 0].argmax(axis=1)
-        return jnp.where(node < size, node, children[inner, best])
+        best = _likeliest(jnp.take_along_axis(log_probabilities, inner[:, None, None], axis=1)[:, 0])
+        return jnp.where(node < size, node, jnp.where(best < 0, -1, children[inner, best]))
 
     return jax.lax.fori_loop(0, deepest, down, jnp.full(log_probabilities.shape[:1], root))
+
+
+def _likeliest(scores: Float[Array, "n A"]) -> Int[Array, " n"]:
+    """The place of the largest; -1 where there is NaN, of which an argmax would make a plausible place."""
+    return jnp.where(jnp.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
 
 
 def beam(width: int) -> Callable[[Tree | Dag, LogProbabilities], Int[Array, " n"]]:
     """A decoding that keeps the `width` likeliest partial paths at every level and ends at the likeliest leaf.
 
     Width 1 is `greedy`; as wide as there are leaves it is `most_probable` on a tree. In a DAG it finds a likely path, and
-    sums over none.
+    sums over none. -1 where a node on the way says NaN.
     """
     _check.whole_number("width", width, least=1)
 
@@ -80,8 +87,8 @@ def beam(width: int) -> Callable[[Tree | Dag, LogProbabilities], Int[Array, " n"
 
         alone = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf).astype(log_probabilities.dtype)
         start = jnp.full((examples, width), hierarchy.root), jnp.broadcast_to(alone[None], (examples, width))
-        node, _ = jax.lax.fori_loop(0, _deepest(hierarchy), down, start)
-        return node[:, 0]
+        node, score = jax.lax.fori_loop(0, _deepest(hierarchy), down, start)
+        return jnp.where(jnp.isnan(score[:, 0]), -1, node[:, 0])  # NaN counts as the largest
 
     return decode
 

@@ -118,9 +118,13 @@ def best_of(key, concepts: int | Sequence[Hashable], trials: int, score: Callabl
     """
     _check.whole_number("trials", trials, least=1)
     trees = [sample(each, concepts) for each in jax.random.split(key, trials)]
-    scores = np.array([float(score(tree)) for tree in trees])
-    if np.isnan(scores).any():
-        raise ValueError(f"a score must be a number, got NaN for the tree {trees[int(np.argmax(np.isnan(scores)))].nested()}; "
-                         "score a failed training -inf")
+    scores = np.array([number_of(score(tree), tree) for tree in trees])
     best = int(np.argmax(scores))
     return Trials(trees[best], scores[best], scores)
+
+
+def number_of(score, tree: Tree) -> float:
+    """A tree's score; refuses NaN, naming the tree."""
+    if np.isnan(score := float(score)):
+        raise ValueError(f"a score must be a number, got NaN for the tree {tree.nested()}; score a failed training -inf")
+    return score

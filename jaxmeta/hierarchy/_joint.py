@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
 from jaxmeta.hierarchy._classifier import Classifier, by_example, checked_examples, layout, log_softmax
 from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._tree import Tree
@@ -38,17 +38,24 @@ def hierarchical_cross_entropy(hierarchy: Tree | Dag, log_probabilities: Float[A
       depth_weight: lambda by the node's depth, 0 at the root, which needs a tree; default 1, which in a tree makes it the
         cross-entropy of `path_product`.
 
+    Returns:
+      `[n]`, in nats; under jit NaN for a leaf that there is not.
+
+    Raises:
+      ValueError: for leaves that are known and not 0 to C-1.
+
     >>> half = jnp.log(jnp.full((1, 2, 2), 0.5))
     >>> print(hierarchical_cross_entropy(Tree.from_nested((0, (1, 2))), half, jnp.array([2])).round(4))
     [1.3863]
     """
+    y = jnp.asarray(_index.checked("y", y, hierarchy.size, "number concepts as tree.leaf does"))
     arrays = layout(hierarchy, arity=log_probabilities.shape[-1])
     shares = jnp.asarray(arrays.shares, log_probabilities.dtype)[:, y]
     if depth_weight is not None:
         lambdas = np.array([depth_weight(hierarchy.depths[node]) for node in hierarchy.inner])
         shares = shares * jnp.asarray(lambdas, shares.dtype)[:, None, None]
-    known = jnp.where(arrays.mask[None], log_probabilities, 0.0)
-    return -jnp.einsum("ina,nia->n", shares, known)
+    known = jnp.where(jnp.moveaxis(shares, 0, 1) > 0, log_probabilities, 0.0)  # children beside the path may have -inf
+    return _index.or_nan(-jnp.einsum("ina,nia->n", shares, known), y, hierarchy.size)
 
 
 def orthogonality(hierarchy: Tree | Dag, weights: Weights) -> Float[Array, ""]:
@@ -56,6 +63,7 @@ def orthogonality(hierarchy: Tree | Dag, weights: Weights) -> Float[Array, ""]:
 
     Paper: Zhou, Xiao and Wu, "Hierarchical classification via orthogonal transfer", 2011, in its smooth form.
     """
+    _checked_weights(hierarchy, weights)
     inner = hierarchy.members[list(hierarchy.inner)]
     above = [(t, a) for t in range(len(inner)) for a in range(t) if (inner[t] <= inner[a]).all()]
     if not above:
@@ -70,11 +78,19 @@ def recursive_regularisation(tree: Tree, weights: Weights) -> Float[Array, ""]:
     Paper: Gopal and Yang, "Recursive regularization for large-scale classification with hierarchical and graphical
     dependencies", 2013.
     """
+    _checked_weights(tree, weights)
     vectors = jnp.zeros((tree.nodes, weights.shape[1]), weights.dtype)
     child, row, column = np.array([(child, row, column) for row, node in enumerate(tree.inner)
                                    for column, child in enumerate(tree.children[node])]).T
     vectors = vectors.at[child].set(weights[row, :, column])
     return 0.5 * ((vectors[child] - vectors[np.array(tree.parents)[child]])**2).sum()
+
+
+def _checked_weights(hierarchy: Tree | Dag, weights: Weights) -> None:
+    nodes, arity = len(hierarchy.inner), max(len(below) for below in hierarchy.children)
+    if weights.ndim != 3 or weights.shape[0] < nodes or weights.shape[2] < arity:
+        raise ValueError(f"weights must be [{nodes}, d, {arity}], a kernel for every inner node of the hierarchy, got shape "
+                         f"{weights.shape}; take those of a classifier of this hierarchy")
 
 
 def no_penalty(hierarchy, weights):
@@ -108,6 +124,8 @@ def jointly(hierarchy: Tree | Dag, body: Model, update: optax.GradientTransforma
     """
     layout(hierarchy)  # refuses one class
     _check.whole_number("steps", steps, least=1)
+    if batch is not None:
+        _check.whole_number("batch", batch, least=1)
     settings = _Settings(hierarchy, body, update, steps, batch, depth_weight, penalty, weighting)
 
     def fit(key, x, y):

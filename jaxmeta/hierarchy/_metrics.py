@@ -226,8 +226,8 @@ def _valid(tree: Tree, y_true, y_pred):
                              "number concepts as tree.leaf does")
         if leaves.min() < 0 or leaves.max() >= tree.size:
             strange = leaves[(leaves < 0) | (leaves >= tree.size)][0]
-            raise ValueError(f"{name} must be leaves of the tree, 0 to {tree.size - 1}, got {strange}; "
-                             "number concepts as tree.leaf does")
+            raise ValueError(f"{name} must be leaves of the tree, 0 to {tree.size - 1}, got {strange}; number concepts as "
+                             "tree.leaf does (-1 is what decoding makes of NaN)")
     if y_true.shape != y_pred.shape:
         raise ValueError(f"y_true and y_pred must have one entry an example, got {y_true.size} and {y_pred.size}; "
                          "give both of the same examples")

@@ -14,10 +14,11 @@ import numpy as np
 import optax
 from jaxtyping import Int, PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
 from jaxmeta.hierarchy._affinity import Affinity, checked_affinity
-from jaxmeta.hierarchy._classifier import Encoding
+from jaxmeta.hierarchy._classifier import Encoding, checked_examples
 from jaxmeta.hierarchy._dag import Dag
+from jaxmeta.hierarchy._derivation import number_of
 from jaxmeta.hierarchy._transfer import Autoencoder
 from jaxmeta.hierarchy._tree import Tree
 
@@ -49,8 +50,13 @@ def node_encoding(apply: Callable, encoders: PyTree, chosen: Int[np.ndarray, " I
       apply: `(params, x) -> z`.
       encoders: The concepts' parameters, `[C, ...]` at each leaf.
       chosen: A concept for every inner node, such as `first_order` gives.
+
+    Raises:
+      ValueError: for a concept that has no encoder.
     """
-    return Encoding(apply, jax.tree.map(lambda leaf: jnp.asarray(leaf)[np.asarray(chosen)], encoders))
+    concepts = len(jax.tree.leaves(encoders)[0])
+    chosen = np.asarray(_index.checked("chosen", np.asarray(chosen), concepts, "name a concept for every inner node"))
+    return Encoding(apply, jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], encoders))
 
 
 def higher_order(key, hierarchy: Tree | Dag, autoencoder: Autoencoder, encoding: Encoding, x, y,
@@ -71,9 +77,13 @@ def higher_order(key, hierarchy: Tree | Dag, autoencoder: Autoencoder, encoding:
 
     Returns:
       The `Encoding` of all nodes, trained in one program.
+
+    Raises:
+      ValueError: for an empty class, labels out of range, NaN, naming it.
     """
     _check.whole_number("steps", steps, least=1)
-    counts = np.maximum(1, np.bincount(y, minlength=hierarchy.size))
+    x, y = checked_examples(x, y, hierarchy)
+    counts = np.bincount(y, minlength=hierarchy.size)
     weights = (hierarchy.members[list(hierarchy.inner)] / counts)[:, np.asarray(y)]
     weights = weights / weights.sum(axis=1, keepdims=True)
 
@@ -92,7 +102,6 @@ def higher_order(key, hierarchy: Tree | Dag, autoencoder: Autoencoder, encoding:
         params = start, decoder
         return jax.lax.scan(step, (params, update.init(params)), length=steps)[0][0][0]
 
-    x = jnp.asarray(x)
     train = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None)))
     params = train(jax.random.split(key, len(weights)), encoding.params, jnp.asarray(weights, x.dtype), x)
     return encoding._replace(params=params)
@@ -121,12 +130,12 @@ def alternate(key, tree: Tree, train: Callable, derive: Callable, rounds: int = 
       key: Given to `train` unchanged in every round, so that a tree that comes again is trained the same again.
       tree: Where to begin.
       train: `(key, tree) -> (evidence, score)`: the held-out confusion of a classifier trained on the tree, say, and its
-        held-out accuracy; larger is better.
+        held-out accuracy; larger is better. Score a failed training `-inf`.
       derive: `evidence -> Tree`, such as `confusion_tree`.
       rounds: Trees trained at most.
 
     Raises:
-      ValueError: for a derived tree over other concepts, naming them.
+      ValueError: for a derived tree over other concepts, naming them; for a score that is NaN, naming the tree.
 
     Example: two trees that derive each other.
 
@@ -140,8 +149,8 @@ def alternate(key, tree: Tree, train: Callable, derive: Callable, rounds: int = 
     while tree not in trees and len(trees) < rounds:
         evidence, score = train(key, tree)
         trees.append(tree)
-        scores.append(float(score))
+        scores.append(number_of(score, tree))
         tree = derive(evidence).over(tree.concepts)
     period = len(trees) - trees.index(tree) if tree in trees else 0
-    best = trees[-1] if period == 1 else trees[int(np.nanargmax(scores))]
+    best = trees[-1] if period == 1 else trees[int(np.argmax(scores))]
     return Alternation(best, tuple(trees), tuple(scores), period)

@@ -39,7 +39,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
       params_: The nodes' parameters, numpy arrays.
 
     Raises:
-      ValueError: on fitting, for one class, a tree over other classes than y's, naming them, and what scikit-learn refuses.
+      ValueError: on fitting, for one class, a tree over other classes than y's, naming them, models that diverge, and what
+        scikit-learn refuses.
 
     Example:
 
@@ -80,6 +81,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
                                jnp.asarray(np.pad(weights, (0, len(x) - examples))), layout(self.tree_), head=self._head(),
                                weighting=self.weighting or by_example)
         self.params_ = jax.tree.map(np.asarray, params)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(self.params_)):
+            raise ValueError("every node's model must be finite, got NaN or infinity after fitting; scale the features, or lower "
+                             "the head's rate")
         return self
 
     def predict(self, X):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxmeta import _index
 from jaxmeta.hierarchy._classifier import layout, log_softmax
 from jaxmeta.hierarchy._joint import hierarchical_cross_entropy
 from jaxmeta.hierarchy._tree import Tree
@@ -46,10 +47,17 @@ def soft_tree_loss(tree: Tree, logits: Float[Array, "n C"], y: Int[Array, " n"],
       y: Leaves.
       weight: w, in the paper 1, for TinyImageNet 10.
 
+    Returns:
+      `[n]`, in nats; under jit NaN for a leaf that there is not.
+
+    Raises:
+      ValueError: for leaves that are known and not 0 to C-1.
+
     >>> print(soft_tree_loss(Tree.from_nested((0, (1, 2))), jnp.zeros((1, 3)), jnp.array([2])).round(4))  # log 3 + log 4
     [2.4849]
 
     Paper: Wan et al., "NBDT: neural-backed decision trees", 2021.
     """
+    y = jnp.asarray(_index.checked("y", y, tree.size, "number concepts as tree.leaf does"))
     flat = optax.softmax_cross_entropy_with_integer_labels(logits, y)
     return flat + weight * hierarchical_cross_entropy(tree, soft_tree(tree, logits), y)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta._sums import summing_dtype
 from jaxmeta.hierarchy._nodes import Moments, moments
 
 
@@ -55,12 +56,13 @@ def _same_classes(name, names, there):
 
 
 def checked(name, features, labels):
-    """Features `[n, d]` as floating-point numbers, and labels `[n]`; refuses others, and what is not finite."""
+    """Features `[n, d]` in float32 at least, and labels `[n]`; refuses others, and what is not finite."""
     features, labels = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ValueError(f"{name} must be features [n, d] and labels [n], got {features.shape} and {labels.shape}; "
                          "flatten the features")
-    features = features.astype(jax.dtypes.canonicalize_dtype(features.dtype if features.dtype.kind == "f" else float))
+    kind = summing_dtype(features.dtype) if jnp.issubdtype(features.dtype, jnp.floating) else float
+    features = features.astype(jax.dtypes.canonicalize_dtype(kind))
     bad = np.argwhere(~np.isfinite(features))
     if bad.size:
         raise ValueError(f"{name} must be finite, got {features[tuple(bad[0])]} at example {bad[0, 0]}, feature {bad[0, 1]}; "

@@ -122,9 +122,9 @@ def test_padding_changes_nothing_and_another_tree_compiles_nothing():
     compiled = []
     for tree in (TREE, Tree.star(6), Tree.from_nested((0, (1, (2, (3, (4, 5))))))):
         padded = nodes.layout(tree, nodes=5, arity=6)
-        before = nodes.fit_nodes._cache_size()
+        before = nodes.fitted._cache_size()
         params = nodes.fit_nodes(KEY, jnp.asarray(X), jnp.asarray(Y), weights, padded, head=head)
-        compiled.append(nodes.fit_nodes._cache_size() - before)
+        compiled.append(nodes.fitted._cache_size() - before)
         found = nodes.node_log_probabilities(params, X, padded.mask, head=head)[:, :len(tree.inner)]
         made = nodes.classifier(tree, head)
         plain = made.log_probabilities(made.fit(KEY, X, Y), X)
@@ -302,13 +302,13 @@ def test_estimator_in_pipelines_searches_and_pickles():
     assert (model.classes_[proba.argmax(axis=1)] == model.predict(x)).all()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(x), proba)
     assert clone(model)[-1].get_params() == model[-1].get_params()
-    programs = nodes.fit_nodes._cache_size()
+    programs = nodes.fitted._cache_size()
     search = GridSearchCV(model, {"hierarchicalclassifier__head": [heads.ridge_head(0.1), heads.ridge_head(10.0)],
                                   "hierarchicalclassifier__tree": [None, (("zero", "three"), ("two", "one"))]}, cv=3,
                           error_score="raise").fit(x, y)
     assert search.best_score_ > 0.9
     # Folds of nearly one size and trees of one shape share a program; what differs is the head and the whole set's size.
-    assert nodes.fit_nodes._cache_size() <= programs + 8
+    assert nodes.fitted._cache_size() <= programs + 8
     derived = HierarchicalClassifier(tree=lambda x, y: embedding_tree([x[y == c].mean(0) for c in range(4)])).fit(x, y)
     assert derived.tree_ == HierarchicalClassifier().fit(x, y).tree_
     greedy = HierarchicalClassifier(tree=derived.tree_, decode=decoding.greedy, weighting=nodes.by_class).fit(x, y)
