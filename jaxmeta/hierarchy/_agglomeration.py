@@ -77,7 +77,8 @@ def lance_williams(distance: Float[np.ndarray, "C C"], scheme: Scheme) -> Float[
       scheme: The coefficients.
 
     Raises:
-      ValueError: for NaN, the wrong shape, a distance that is negative or not symmetric, naming the pair.
+      ValueError: for NaN, the wrong shape, a distance that is negative or not symmetric, naming the pair; for a scheme that
+        makes NaN.
 
     >>> lance_williams([[0., 1., 4.], [1., 0., 2.], [4., 2., 0.]], average).tolist()
     [[0.0, 1.0, 1.0, 2.0], [2.0, 3.0, 3.0, 3.0]]
@@ -92,6 +93,8 @@ def lance_williams(distance: Float[np.ndarray, "C C"], scheme: Scheme) -> Float[
     for step in range(concepts - 1):
         i, j = sorted(np.unravel_index(np.argmin(away), away.shape))
         near = away[i, j]
+        if not np.isfinite(near):
+            raise ValueError(f"a scheme must give finite distances, got {near} in step {step}; look at its coefficients")
         rows.append((*sorted((names[i], names[j])), np.sqrt(max(near, 0)) if scheme.squared else near, sizes[i] + sizes[j]))
         alive[j] = False
         others = alive.copy()

@@ -15,7 +15,7 @@ import numpy as np
 from jaxmeta import _check
 from jaxmeta.hierarchy._nodes import NodeLearner
 from jaxmeta.hierarchy._partitions import Family, as_masks, as_members, binary_partitions, blocks_at, summed
-from jaxmeta.hierarchy._scores import clipped, fitted_to, scored
+from jaxmeta.hierarchy._scores import clipped, fitted_to, scored, solved
 from jaxmeta.hierarchy._tables import tables
 from jaxmeta.hierarchy._tree import Tree
 
@@ -90,6 +90,7 @@ def beam_search(learner: NodeLearner, train, validation, width: int = 16, family
             continue
         members = np.array([np.flatnonzero(as_members(mask, size)) for mask in chosen], np.int32)
         values, below = _visit(learner, fit_on, members, x, weight, family, memory)
+        solved(values, members, names)
         nodes += values.size
         groups, masks = family.partitions(k), as_masks(members)
         visited.append((masks, groups, values))

@@ -12,12 +12,15 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxmeta import _check
+from jaxmeta import _check, _index
 from jaxmeta._random import generator
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._class_data import checked
 from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._tree import Tree
+
+
+_ENOUGH = 100_000  # iterations, of which some ten are needed: a limit that is reached would go unsaid
 
 
 def cohesion(contingency: Float[np.ndarray, "C K"]) -> Float[np.ndarray, " C"]:
@@ -45,11 +48,11 @@ def dispersion(contingency: Float[np.ndarray, "C K"]) -> Float[np.ndarray, " C"]
 
 
 def k_means(seed: int, x: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"], clusters: int) -> np.ndarray:
-    """Scikit-learn's KMeans from one start, on one thread: the cluster of every example."""
+    """Scikit-learn's KMeans from one start to its end, on one thread: the cluster of every example."""
     from sklearn.cluster import KMeans
 
     with _threads().limit(limits=1):  # its threads wait for one another longer than they compute, and add in no fixed order
-        return KMeans(clusters, n_init=1, random_state=seed).fit(x, sample_weight=weights).labels_
+        return KMeans(clusters, n_init=1, max_iter=_ENOUGH, random_state=seed).fit(x, sample_weight=weights).labels_
 
 
 @functools.cache  # to look for the libraries that have threads takes longer than to cluster few examples
@@ -78,14 +81,14 @@ def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 
       spread: lambda.
       threshold: What J must exceed to make groups. Of few, widely spread examples a class J is low however good the groups,
         0.0 leaves large flat nodes; `-np.inf` goes on to the end.
-      clusterer: `(seed, x, weights, clusters) -> labels`; the weights give every class the same total.
+      clusterer: `(seed, x, weights, clusters) -> labels` from 0; the weights give every class the same total.
       concepts: C, or the names of the classes; default: as many as labels say.
 
     Returns:
       A `Tree`. A partition that leaves a cluster without a class is not considered.
 
     Raises:
-      ValueError: for an empty class, one class, NaN, naming it.
+      ValueError: for an empty class, one class, NaN, naming it; for labels of a clusterer that are no clusters.
 
     Example:
 
@@ -136,6 +139,8 @@ def _grown(key, x, y, concepts, most, seeds, spread, threshold, clusterer, share
     """Every group of several classes met on the way down, and its blocks."""
     _check.whole_number("most", most, least=2)
     _check.whole_number("seeds", seeds, least=1)
+    _check.number("spread", spread, least=-np.inf)
+    _check.number("threshold", threshold, least=-np.inf)
     x = x.reshape(len(x), -1)
     balanced = 1 / np.bincount(y)[y]
     random = generator(key)
@@ -152,7 +157,8 @@ def _grown(key, x, y, concepts, most, seeds, spread, threshold, clusterer, share
             for seed in random.integers(2**31 - 1, size=seeds):
                 if len(here) < clusters:
                     continue
-                labels = clusterer(int(seed), here, balanced[under], clusters)
+                labels = np.asarray(clusterer(int(seed), here, balanced[under], clusters))
+                _index.checked("a clusterer's labels", labels, clusters, "give every example one of the clusters")
                 table = np.zeros((len(group), clusters))
                 np.add.at(table, (classes, labels), 1)
                 value = cohesion(table).mean() - spread * dispersion(table).mean()

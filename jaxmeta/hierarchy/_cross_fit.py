@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from jaxmeta.hierarchy._nodes import NodeLearner
 from jaxmeta.hierarchy._optimal import nodes_of
 from jaxmeta.hierarchy._partitions import Family, all_partitions
-from jaxmeta.hierarchy._scores import NodeScores, clipped, fitted_to, node_scores, pooled
+from jaxmeta.hierarchy._scores import NodeScores, clipped, fitted_to, node_scores, pooled, solved
 from jaxmeta.hierarchy._tables import checked, class_moments
 from jaxmeta.hierarchy._tree import Tree
 
@@ -67,6 +67,9 @@ def path_log_probabilities(learner: NodeLearner, tree: Tree, train, x) -> Float[
 
     Returns:
       Log-probabilities, the classes as in `tree.concepts`; exponentials sum to one.
+
+    Raises:
+      ValueError: for a tree over other classes, features that are not finite, a node without a solution.
     """
     fit_on, names = class_moments(train)
     tree.over(names)
@@ -76,6 +79,7 @@ def path_log_probabilities(learner: NodeLearner, tree: Tree, train, x) -> Float[
         fitted = jax.tree.map(lambda a: a[0], fitted_to(learner, fit_on, members[None]))
         places = (np.array(blocks)[:, None] >> np.arange(len(members))) & 1
         below = np.asarray(_node(learner, fitted, x, places.astype(x.dtype)))
+        solved(below[None], members[None], names)
         total[:, members] += (places.T @ below).T
     return total
 
@@ -157,7 +161,10 @@ def one_standard_error(learner: NodeLearner, trees: Sequence[Tree], features, la
 def _judged(learner, tree, train, x, y):
     """Of every example its class's log-probability, and whether it is the likeliest."""
     logs = np.asarray(path_log_probabilities(learner, tree, train, x))
-    true = np.searchsorted(np.array(tree.concepts), y)
+    if foreign := set(np.asarray(y).tolist()) - set(tree.concepts):
+        raise ValueError(f"examples held out must be of the classes trained on, {list(tree.concepts)}, got {sorted(foreign)}; take "
+                         "folds that leave examples of every class to train on")
+    true = np.array([tree.concepts.index(label) for label in np.asarray(y).tolist()])
     return logs[np.arange(len(true)), true], logs.argmax(axis=1) == true
 
 

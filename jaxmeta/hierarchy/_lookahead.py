@@ -44,7 +44,7 @@ def lookahead(losses: Callable, shared: PyTree, heads: PyTree, rate: float) -> F
     return 1 - moved / losses(shared, heads)[None]
 
 
-@functools.cache  # the same function for the same rate, so that programs are compiled once
+@functools.lru_cache  # the same function for the same rate, so that programs are compiled once
 def _watch(rate):
     return functools.partial(lookahead, rate=rate)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxmeta import _check
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._class_data import ByClass, by_class
 from jaxmeta.models import Model
@@ -61,6 +62,7 @@ def fit_heads(key, examples: Examples, body: Model, steps: int, shots: int, opti
     """
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(f"steps must be a multiple of every, got {steps} and {every}")
+    _check.whole_number("shots", shots, least=1)
     data = by_class(examples)
     return _fit(key, data, body, steps, shots, optimiser, every, watch)
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import functools
 import heapq
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -107,9 +107,13 @@ def standard_error(tree: Tree, scores: NodeScores) -> float:
     return sum(_at(scores.errors, tree, scores)) / scores.examples
 
 
-@functools.lru_cache(maxsize=4)
-def _best_score(scores):
-    return optimal(scores)[0].score
+_BEST = weakref.WeakKeyDictionary()  # the best score of each scores that are still there
+
+
+def _best_score(scores: NodeScores) -> float:
+    if scores not in _BEST:
+        _BEST[scores] = optimal(scores)[0].score
+    return _BEST[scores]
 
 
 def nodes_of(tree: Tree):
@@ -147,6 +151,9 @@ class _Chart:
         self.totals, self.place = {}, {}
         self.ranked, self.queue, self.seen = {}, {}, {}
         for (k, masks, groups), nodes in zip(scores.levels(), value(scores)):
+            if np.isnan(nodes).any():
+                raise ValueError(f"values of nodes must be numbers, got NaN among those over {k} classes; give a node that must "
+                                 "not be taken -inf")
             self.totals[k] = nodes + summed(self.value[masks], groups)
             self.value[masks[:, -1]] = self.totals[k].max(axis=1)
             self.place |= {int(mask): (k, row) for row, mask in enumerate(masks[:, -1])}

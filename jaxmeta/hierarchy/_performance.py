@@ -84,13 +84,15 @@ def examples_needed(moved: Transfers, performance: Performance = over_scratch, a
       target_loss: L*, `[G]`; default: from scratch under the largest budget. Where no budget reaches it, none is saved.
 
     Returns:
-      `[C, G]`, [source, target].
+      `[C, G]`, [source, target]; NaN where a loss is.
     """
     _weights(alpha, beta)
     budgets = np.asarray(moved.budgets, float)
     target_loss = moved.scratch[-1] if target_loss is None else target_loss
-    reached = np.asarray(moved.losses) <= np.asarray(target_loss)[None, None]
+    losses, target_loss = np.asarray(moved.losses), np.broadcast_to(target_loss, moved.losses.shape[1:])
+    reached = losses <= target_loss[None]
     needed = np.where(reached.any(0), budgets[reached.argmax(0)], budgets[-1])
+    needed = np.where(np.isnan(losses).any(0) | np.isnan(target_loss), np.nan, needed)  # not: is never reached
     return (alpha * np.asarray(_performance(moved, performance))[-1] + beta * (1 - needed / budgets[-1])) / (alpha + beta)
 
 

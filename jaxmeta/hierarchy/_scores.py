@@ -119,7 +119,7 @@ def node_scores(learner: NodeLearner, train, validation, family: Family = all_pa
         masks = as_masks(members)
         fitted = fitted_to(learner, fit_on, members, memory)
         flat = np.asarray(_flat(learner, fitted, members, x, weight))
-        _solved(flat, members, names)
+        solved(flat, members, names)
         flats[members, :, masks[:, -1:]] = flat
         gain, square = scored(learner, fitted, members, x, weight, family, memory, flats)
         gains.append(gain)
@@ -227,7 +227,8 @@ def _parts(count, most):
     return [slice(start, start + chunk) for start in range(0, count, chunk)]
 
 
-def _solved(values, members, names):
+def solved(values, members, names) -> None:
+    """Refuses, naming it, a subset whose values `[subsets, ...]` are not all finite."""
     bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if bad.size:
         culprit = [names[place] for place in members[bad[0]]]

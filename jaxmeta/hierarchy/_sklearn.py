@@ -111,7 +111,12 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         x, examples = _padded(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
         with jax.enable_x64(True):
-            return node_log_probabilities(self.params_, jnp.asarray(x), layout(self.tree_).mask, head=self._head()), examples
+            found = node_log_probabilities(self.params_, jnp.asarray(x), layout(self.tree_).mask, head=self._head())
+        bad = np.isnan(found).any(axis=(1, 2))
+        if bad.any():
+            raise ValueError(f"every node's probabilities must be numbers, got NaN for example {int(np.argmax(bad))}; scale the "
+                             "features as those fitted")
+        return found, examples
 
     def _derived(self, x, y, weights) -> Tree:
         names = self.classes_.tolist()

@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
+from jaxmeta._sums import widened
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._affinity import checked_affinity
 from jaxmeta.hierarchy._class_data import checked
@@ -57,7 +58,10 @@ def fisher_embedding(examples: Examples, body: Model, params: PyTree, strength: 
       examples: x `[n, ...]`, y `[n]`, 0 to C-1.
       body: The probe, `[n, ...] -> [n, h]`.
       params: Its parameters.
-      strength: Of the penalty `strength |w|^2 / 2` under which heads are fitted (by Newton steps).
+      strength: Of the penalty `strength |w|^2 / 2` under which heads are fitted, by Newton steps to the end.
+
+    Returns:
+      `[C, P]`; NaN for a concept whose head has no end after 200 steps, which `fisher_affinity` refuses.
 
     Paper: Achille et al., Task2Vec: task embedding for meta-learning, ICCV 2019.
     """
@@ -87,13 +91,13 @@ def fisher_affinity(embedding: Float[Array, "C P"]) -> Float[np.ndarray, "C C"]:
 
 @functools.partial(jax.jit, static_argnames=("body", "concepts"))
 def _embedding(params, x, y, body, concepts, strength):
-    features = body.apply(params, x)
+    features = widened(body.apply(params, x))
     features = jnp.concatenate([features, jnp.ones((len(x), 1), features.dtype)], 1)
     own = (y[None] == jnp.arange(concepts)[:, None]).astype(features.dtype)
     counts = own.sum(1, keepdims=True)
     weights = (own / counts + (1 - own) / (len(x) - counts)) / 2  # [C, n]
     heads = jax.vmap(_logistic, (None, 0, 0, None))(features, own, weights, strength)
-    chance = jax.nn.sigmoid(heads @ features.T)
+    variance = _variance(heads @ features.T)
 
     def add(total, one):
         x, share = one  # share [C]
@@ -101,8 +105,8 @@ def _embedding(params, x, y, body, concepts, strength):
         return [t + (g**2 * share.reshape(-1, *(1,) * (g.ndim - 1))).mean(tuple(range(1, g.ndim - 1)))
                 for t, g in zip(total, _kernels(grads, 1))], ()
 
-    zero = [jnp.zeros((concepts, leaf.shape[-1]), leaf.dtype) for leaf in _kernels(params, 0)]
-    total, _ = jax.lax.scan(add, zero, (x, (weights * chance * (1 - chance)).T))
+    zero = [jnp.zeros((concepts, leaf.shape[-1]), jnp.promote_types(leaf.dtype, features.dtype)) for leaf in _kernels(params, 0)]
+    total, _ = jax.lax.scan(add, zero, (x, (weights * variance).T))
     return jnp.concatenate(total, 1)
 
 
@@ -110,25 +114,41 @@ def _kernels(params, extra):
     return [leaf for leaf in jax.tree.leaves(params) if leaf.ndim - extra >= 2]
 
 
-def _logistic(features, y, weights, strength, steps: int = 12):
-    """Weighted logistic regression by damped Newton steps, the offset (last) unpunished but for a trace."""
+def _logistic(features, y, weights, strength, most: int = 200):
+    """Weighted logistic regression of labels 0 or 1 by damped Newton steps until none of them descends any more, the offset
+    (last) unpunished but for a trace; NaN where `most` steps do not suffice."""
     ridge = strength * jnp.ones(features.shape[1], features.dtype).at[-1].set(1e-3)
+    side = 2 * y - 1  # probabilities near 1 by those near 0: what is left of 1 has no digits
 
     def value(w):
-        logit = features @ w
-        return (weights * (jax.nn.softplus(logit) - y * logit)).sum() + (ridge * w**2).sum() / 2
+        return (weights * jax.nn.softplus(-side * (features @ w))).sum() + (ridge * w**2).sum() / 2
 
-    def step(w, _):
-        chance = jax.nn.sigmoid(features @ w)
-        grad = features.T @ (weights * (chance - y)) + ridge * w
-        curve = weights * chance * (1 - chance)
+    def step(state):
+        w, least, _, count = state
+        logit = features @ w
+        grad = ridge * w - features.T @ (weights * side * jax.nn.sigmoid(-side * logit))
+        curve = weights * _variance(logit)
         hessian = (features * curve[:, None]).T @ features + jnp.diag(ridge)
         towards = jnp.linalg.solve(hessian, grad)
         lengths = 0.5 ** jnp.arange(8, dtype=w.dtype)
         tried = w[None] - lengths[:, None] * towards[None]
-        return tried[jnp.argmin(jax.vmap(value)(tried))], ()
+        values = jax.vmap(value)(tried)
+        values = jnp.where(jnp.isnan(values), jnp.inf, values)
+        best = jnp.argmin(values)
+        descends, rounding = values[best] < least, 8 * jnp.finfo(w.dtype).eps * least
+        # Where values no longer tell, the last whole step still doubles the digits.
+        w = jnp.where(descends, tried[best], jnp.where(values[0] <= least + rounding, tried[0], w))
+        w = jnp.where(values[best] <= least + rounding, w, jnp.nan)  # no descent along a direction that descends: no solution
+        return w, jnp.minimum(values[best], least), descends, count + 1
 
-    return jax.lax.scan(step, jnp.zeros(features.shape[1], features.dtype), length=steps)[0]
+    start = jnp.zeros(features.shape[1], features.dtype)
+    w, _, descends, _ = jax.lax.while_loop(lambda state: state[2] & (state[3] < most), step, (start, value(start), True, 0))
+    return jnp.where(descends, jnp.nan, w)
+
+
+def _variance(logit):
+    """p (1 - p), with all its digits where p is near 1."""
+    return jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
 
 
 def _nothing(losses, shared, heads):

@@ -41,7 +41,7 @@ class Autoencoder(NamedTuple):
     decoder: Model
 
 
-@functools.cache  # the same models for the same sizes, so that programs are compiled once
+@functools.lru_cache  # the same models for the same sizes, so that programs are compiled once
 def dense_autoencoder(features: int, hidden: int = 128, code: int = 32) -> Autoencoder:
     """One hidden layer each way, with relu: features, hidden, code, hidden, features. Ours; the paper searches for its own."""
     return Autoencoder(mlp((hidden,), code), mlp((hidden,), features))
@@ -120,6 +120,8 @@ def transfers(key, train: Examples, held: Examples, budgets: Sequence[int] = (10
       ValueError: for what `by_class` refuses, concepts held out but not trained on or the other way round, budgets that do
         not ascend from 1, groups of unlike sizes or of what is no concept.
     """
+    for name in ("steps", "transfer_steps", "batch"):
+        _check.whole_number(f"{name} of training", getattr(training, name), least=1)
     data, held = by_class(train), by_class(held, int(np.max(train.y)) + 1)
     budgets, groups = _checked(data, held, budgets, groups)
     concepts, size = len(data.counts), int(np.prod(data.x.shape[2:]))
@@ -199,7 +201,7 @@ def learn(starts, data: ByClass, held: ByClass, runs: Run, autoencoder, training
     return mapper(one, (starts, data, held), runs)[1]
 
 
-_in_chunks = functools.cache(over_tasks)  # the same mapper for the same size, so that programs are compiled once
+_in_chunks = functools.lru_cache(over_tasks)  # the same mapper for the same size, so that programs are compiled once
 
 
 def _chunk(starts, data, held, training, memory=None) -> int:
