@@ -22,14 +22,17 @@ def checked(name: str, index, count: int, cure: str):
 
 def or_nan(value: Array, index, count: int) -> Array:
     """What was taken by an index, `[*index, ...]`: floats, and their derivatives, are NaN where it is traced and not from 0 to
-    count - 1; where it is known, that is refused. By a product, for a selection would let zeros pass for derivatives."""
+    count - 1; where it is known, that is refused."""
     if not _traced(index):
         checked("an index", index, count, "number from 0")
         return value
     if not jnp.issubdtype(value.dtype, jnp.inexact):
         return value
     there = (index >= 0) & (index < count)
-    return value * jnp.where(there, 1, jnp.nan).astype(value.dtype).reshape(*there.shape, *[1] * (value.ndim - there.ndim))
+    there = there.reshape(*there.shape, *[1] * (value.ndim - there.ndim))
+    # The selection makes the value NaN (XLA reads a product with what was a boolean as a selection, of 0), the product its
+    # derivative, which a selection alone would let be 0.
+    return jnp.where(there, value * jnp.where(there, 1, jnp.nan).astype(value.dtype), jnp.nan)
 
 
 def taken(values: Array, index) -> Array:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.scipy.stats import rankdata
 from jaxtyping import Array, Float, Int
 
+from jaxmeta import _index
+from jaxmeta._sums import widened
 from jaxmeta.evaluation._similarity import cosines
 
 
@@ -43,12 +45,12 @@ def neural_collapse(z: Float[Array, "n d"], y: Int[Array, " n"], kernel: Float[A
 
     Args:
       z: Features before the read-out.
-      y: Labels from 0 to C - 1. A class without examples makes the result nan.
+      y: Labels from 0 to C - 1. A class without examples makes the result nan, and so, under jit, does another label.
       kernel: W, the read-out's kernel (`params["head"]["kernel"]`); C of at least 2 is its last axis.
       bias: b, `[C]`; None is zero.
 
     Raises:
-      ValueError: If features, labels and read-out do not fit one another.
+      ValueError: If features, labels and read-out do not fit one another, or for labels that are known and not 0 to C - 1.
 
     >>> import jax.numpy as jnp
     >>> z = jnp.array([[1.0], [1.0], [-1.0]])
@@ -58,7 +60,7 @@ def neural_collapse(z: Float[Array, "n d"], y: Int[Array, " n"], kernel: Float[A
 
     Paper: Papyan, Han and Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", 2020.
     """
-    z, y, kernel = jnp.asarray(z), jnp.asarray(y), jnp.asarray(kernel)
+    z, y, kernel = widened((jnp.asarray(z), jnp.asarray(y), jnp.asarray(kernel)))
     if kernel.ndim != 2 or kernel.shape[1] < 2 or z.ndim != 2 or z.shape[1] != len(kernel) or y.shape != z.shape[:1]:
         raise ValueError(f"neural_collapse needs features [n, d], labels [n] and a kernel [d, C] with C at least 2, got shapes "
                          f"{z.shape}, {y.shape} and {kernel.shape}; give the features that the read-out takes")
@@ -79,7 +81,8 @@ def neural_collapse(z: Float[Array, "n d"], y: Int[Array, " n"], kernel: Float[A
         angles=jnp.abs(cosines(means, means)[pairs] + 1 / (classes - 1)).mean(),
         duality=jnp.linalg.norm(kernel / jnp.linalg.norm(kernel) - means.T / jnp.linalg.norm(means)),
         disagreement=jnp.mean(scores.argmax(1) != nearest, dtype=z.dtype))
-    return jax.tree.map(lambda mark: jnp.where(jnp.isfinite(means).all(), mark, jnp.nan), found)
+    known = jnp.isfinite(means).all() & ~jnp.isnan(scores).any()
+    return jax.tree.map(lambda mark: jnp.where(known, mark, jnp.nan), found)
 
 
 class HierarchicalCollapse(NamedTuple):
@@ -101,12 +104,13 @@ def hierarchical_collapse(z: Float[Array, "n d"], y: Int[Array, " n"], distances
 
     Args:
       z: Features.
-      y: Labels from 0 to C - 1. A class without examples makes the result nan.
+      y: Labels from 0 to C - 1. A class without examples makes the result nan, and so, under jit, does another label.
       distances: Of each two classes in the tree, symmetric, for example the height of their lowest common ancestor;
         C at least 3.
 
     Raises:
-      ValueError: If the distances are not a square of at least 3, or z and y do not fit.
+      ValueError: If the distances are not a square of at least 3, z and y do not fit, or for labels that are known and not 0 to
+        C - 1.
 
     >>> import jax.numpy as jnp
     >>> z = jnp.array([[3.0, 1.0], [3.0, -1.0], [-3.0, 1.0], [-3.0, -1.0]])
@@ -116,7 +120,7 @@ def hierarchical_collapse(z: Float[Array, "n d"], y: Int[Array, " n"], distances
 
     Paper: Sokal and Rohlf, "The comparison of dendrograms by objective methods", 1962 (cophenetic correlation).
     """
-    z, y, distances = jnp.asarray(z), jnp.asarray(y), jnp.asarray(distances)
+    z, y, distances = widened((jnp.asarray(z), jnp.asarray(y), jnp.asarray(distances)))
     if distances.ndim != 2 or len(distances) < 3 or distances.shape[0] != distances.shape[1]:
         raise ValueError(f"distances must be [C, C] with C at least 3, got shape {distances.shape}; give "
                          "those of a tree's leaves")
@@ -134,6 +138,8 @@ def hierarchical_collapse(z: Float[Array, "n d"], y: Int[Array, " n"], distances
 
 def _centred_means(z, y, classes):
     """Features and class means `[C, d]`, both less the mean of the class means."""
+    _index.checked("labels", y, classes, "number the classes from 0")
+    z = _index.or_nan(z, y, classes)
     z = z - z.mean(0, keepdims=True)  # first, for the digits
     held = jax.nn.one_hot(y, classes, axis=0, dtype=z.dtype)
     means = held @ z / held.sum(1, keepdims=True)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check
 from jaxmeta._curvature import hessian
+from jaxmeta._sums import widened
 
 
 class Spectrum(NamedTuple):
@@ -27,6 +28,7 @@ class Spectrum(NamedTuple):
       condition: `max |lambda| / smallest`.
       lowest_residual, highest_residual: There is an eigenvalue within this of the one given. Where it is not small against the
         eigenvalue, more steps are needed; `lowest` converges from above, so that the condition number is then too small.
+      smallest_residual: The same of `smallest`.
     """
 
     lowest: Float[Array, ""]
@@ -35,6 +37,7 @@ class Spectrum(NamedTuple):
     condition: Float[Array, ""]
     lowest_residual: Float[Array, ""]
     highest_residual: Float[Array, ""]
+    smallest_residual: Float[Array, ""]
 
 
 def spectrum(key, product: Callable, like: PyTree, steps: int, damping: float = 0.0,
@@ -51,7 +54,8 @@ def spectrum(key, product: Callable, like: PyTree, steps: int, damping: float = 
     Args:
       key: Draws v.
       product: `v -> A v`, linear and symmetric on pytrees.
-      like: A pytree of v's structure, shapes and dtypes; of its values no use is made.
+      like: A pytree of v's structure, shapes and dtypes; of its values no use is made. Between products all is in float32 at
+        least.
       steps: K, at least 1; more than D are not taken. `K D` numbers are stored.
       damping: Added to the diagonal, at least 0: the null space then counts, at `damping`.
       tolerance: Relative to the largest magnitude, below it an eigenvalue is zero; None takes `eps^(3/4)` of the dtype
@@ -70,11 +74,12 @@ def spectrum(key, product: Callable, like: PyTree, steps: int, damping: float = 
     _check.whole_number("steps", steps, least=1)
     _check.number("damping", damping, least=0)
     flat, unravel = ravel_pytree(like)
-    steps, eps = min(steps, flat.size), jnp.finfo(flat.dtype).eps
+    steps, eps, own = min(steps, flat.size), jnp.finfo(flat.dtype).eps, flat.dtype
+    flat = widened(flat)
     tolerance = float(eps) ** 0.75 if tolerance is None else _check.number("tolerance", tolerance, least=0)
 
     def apply(v):
-        return ravel_pytree(product(unravel(v)))[0] + damping * v
+        return ravel_pytree(product(unravel(v.astype(own))))[0].astype(v.dtype) + damping * v
 
     def step(state, index):
         basis, q, scale = state
@@ -97,8 +102,9 @@ def spectrum(key, product: Callable, like: PyTree, steps: int, damping: float = 
     real = size > tolerance * size.max()
     low, high = jnp.where(real, values, jnp.inf).argmin(), jnp.where(real, values, -jnp.inf).argmax()
     residuals = betas[-1] * jnp.abs(vectors[-1])
-    smallest = jnp.where(real, size, jnp.inf).min()
-    found = Spectrum(values[low], values[high], smallest, size.max() / smallest, residuals[low], residuals[high])
+    near = jnp.where(real, size, jnp.inf).argmin()
+    found = Spectrum(values[low], values[high], size[near], size.max() / size[near], residuals[low], residuals[high],
+                     residuals[near])
     return jax.tree.map(lambda each: jnp.where(real.any(), each, jnp.nan), found)
 
 

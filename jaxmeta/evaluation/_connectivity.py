@@ -105,13 +105,18 @@ def sequential_axes(params: PyTree) -> dict[str, tuple[str | None, ...]]:
 def permuted(params: PyTree, permutations: Mapping[str, np.ndarray], axes: Axes) -> PyTree:
     """The parameters with the units of every group in another order: unit i becomes what unit `permutations[group][i]` was.
 
-    Groups that are not among the permutations stay. A net's function stays what it was if `axes` are right. An axis r
+    Groups that are not among the permutations stay; what is no permutation is refused. A net's function stays what it was if `axes` are right. An axis r
     times as long as its group (inputs after flattened places) is r blocks of it.
 
     >>> import numpy as np
     >>> permuted({"bias": np.array([5.0, 6.0, 7.0])}, {"hidden": np.array([2, 0, 1])}, {"bias": ("hidden",)})
     {'bias': array([7., 5., 6.])}
     """
+    for group, order in permutations.items():
+        if not np.array_equal(np.sort(order), np.arange(len(order))):
+            raise ValueError(f"the order of group '{group}' must name each of its {len(order)} units once, got "
+                             f"{np.asarray(order).tolist()}; give a permutation")
+
     def one(path, leaf):
         for axis, group in enumerate(axes[path]):
             if group in permutations:
@@ -131,12 +136,14 @@ class Matching(NamedTuple):
       permutations: Of every group, `[width]`, for `permuted`.
       product: `<a, pi(b)>`, what was maximised.
       sweeps: How often all groups were gone through.
+      converged: Did no group gain in the last of them? Else the sweeps ran out.
     """
 
     params: PyTree
     permutations: dict[str, np.ndarray]
     product: float
     sweeps: int
+    converged: bool
 
 
 def weight_matching(key, first: PyTree, second: PyTree, axes: Axes | None = None, sweeps: int = 100) -> Matching:
@@ -158,7 +165,7 @@ def weight_matching(key, first: PyTree, second: PyTree, axes: Axes | None = None
       A `Matching`, on the host: it is no part of a jitted program.
 
     Raises:
-      ValueError: If the two are of different nets, or `axes` do not fit them.
+      ValueError: If the two are of different nets or not finite, or `axes` do not fit them.
 
     >>> import jax, numpy as np
     >>> net = {"l1": {"kernel": np.array([[1.0, 2.0, 3.0]])}, "l2": {"kernel": np.array([[4.0], [5.0], [6.0]])}}
@@ -174,6 +181,8 @@ def weight_matching(key, first: PyTree, second: PyTree, axes: Axes | None = None
     _check.whole_number("sweeps", sweeps, least=1)
     axes = sequential_axes(first) if axes is None else axes
     first, moved = (jax.tree.map(np.asarray, tree) for tree in (first, second))
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((first, moved))):
+        raise ValueError("parameters must be finite to be matched, got NaN or infinity; look at how the nets were trained")
     orders = {group: np.arange(width) for group, width in _widths(first, axes).items()}
     generator = np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
     sweep, gained = 0, True
@@ -187,7 +196,7 @@ def weight_matching(key, first: PyTree, second: PyTree, axes: Axes | None = None
                 gained, orders[group] = True, orders[group][order]
                 moved = permuted(moved, {group: order}, axes)
     product = sum(float(np.vdot(a, b)) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(moved)))
-    return Matching(jax.tree.map(jnp.asarray, moved), orders, product, sweep)
+    return Matching(jax.tree.map(jnp.asarray, moved), orders, product, sweep, not gained)
 
 
 def _layer(path: str) -> str:

@@ -18,7 +18,7 @@ def subspace_distance(found: Float[np.ndarray, "d m"], planted: Float[np.ndarray
       tolerance: Singular values of at most this times the largest count as 0.
 
     Raises:
-      ValueError: For matrices of other numbers of rows.
+      ValueError: For matrices of other numbers of rows, or not finite.
 
     >>> round(subspace_distance(np.array([[2.0], [2.0]]), np.array([[1.0], [1.0]])), 6)
     0.0
@@ -29,6 +29,8 @@ def subspace_distance(found: Float[np.ndarray, "d m"], planted: Float[np.ndarray
     if found.ndim != 2 or planted.ndim != 2 or found.shape[0] != planted.shape[0]:
         raise ValueError(f"operators must be [d, m] and [d, k], got shapes {found.shape} and {planted.shape}; flatten the "
                          "entries that are tied to one axis in the same order")
+    if not (np.isfinite(found).all() and np.isfinite(planted).all()):
+        raise ValueError("operators must be finite, got NaN or infinity; look at how they were learned")
     bases = []
     for each in (found, planted):
         left, values, _ = np.linalg.svd(each, full_matrices=False)
@@ -48,7 +50,7 @@ def group_agreement(rows: Float[np.ndarray, "d m"], labels: Int[np.ndarray, " d"
       seed: Of k-means, the best of ten.
 
     Raises:
-      ValueError: If there is not one label a row.
+      ValueError: If there is not one label a row, or the rows are not finite.
 
     >>> group_agreement(np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 1.1]]), np.array([5, 3, 5]))
     1.0
@@ -61,5 +63,7 @@ def group_agreement(rows: Float[np.ndarray, "d m"], labels: Int[np.ndarray, " d"
     if rows.ndim != 2 or labels.shape != rows.shape[:1]:
         raise ValueError(f"rows must be [d, m] and labels [d], got shapes {rows.shape} and {labels.shape}; give one label "
                          "a row")
-    found = KMeans(len(np.unique(labels)), n_init=10, random_state=seed).fit_predict(rows)
+    if not np.isfinite(rows).all():
+        raise ValueError("rows must be finite, got NaN or infinity; look at how they were learned")
+    found = KMeans(len(np.unique(labels)), n_init=10, max_iter=100_000, random_state=seed).fit_predict(rows)
     return float(adjusted_rand_score(labels, found))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxmeta import _index
+from jaxmeta._sums import summing_dtype, widened
 from jaxmeta.evaluation._similarity import cosines
 
 
@@ -43,10 +45,13 @@ def stitching(decode: Callable, z: Float[Array, "n d"], anchors: Float[Array, "m
       decode: `r: [n, m] -> [n, C]`, a read-out trained on relative representations of the first net.
       z: Features of the second net.
       anchors: Features of the anchors by the second net.
-      y: Labels.
+      y: Labels from 0 to C - 1.
+
+    Returns:
+      A share from 0 to 1; nan where the read-out gives nan, and under jit where a label is none of the C.
 
     Raises:
-      ValueError: If z, anchors and y do not fit.
+      ValueError: If z, anchors and y do not fit, or for labels that are known and not 0 to C - 1.
 
     >>> import jax.numpy as jnp
     >>> z = jnp.array([[1.0, 0.2], [0.1, 1.0]])
@@ -59,7 +64,10 @@ def stitching(decode: Callable, z: Float[Array, "n d"], anchors: Float[Array, "m
     if scores.ndim != 2 or jnp.shape(y) != scores.shape[:1]:
         raise ValueError(f"the read-out must give [n, C] for labels [n], got shapes {scores.shape} and {jnp.shape(y)}; "
                          "give one label an example")
-    return jnp.mean(scores.argmax(1) == jnp.asarray(y), dtype=scores.dtype)
+    y = jnp.asarray(_index.checked("labels", y, scores.shape[1], "number the classes as the read-out does"))
+    right = (scores.argmax(1) == y).astype(summing_dtype(scores.dtype))
+    right = jnp.where(jnp.isnan(scores).any(1), jnp.nan, right)  # of which an argmax would make a plausible class
+    return jnp.mean(_index.or_nan(right, y, scores.shape[1]))
 
 
 def equivariance_error(f: Callable, act_in: Callable, act_out: Callable, x: Float[Array, "n ..."]) -> Float[Array, ""]:
@@ -85,5 +93,6 @@ def equivariance_error(f: Callable, act_in: Callable, act_out: Callable, x: Floa
     if there.shape != back.shape:
         raise ValueError(f"acting on outputs must give the shape that acting on inputs gives, got {there.shape} and "
                          f"{back.shape}; let both actions be of the same group element")
+    there, back, y = widened((there, back, y))
     sizes = [jnp.linalg.norm(each.reshape(len(each), -1), axis=1) for each in (there - back, y)]
     return jnp.mean(sizes[0] / sizes[1])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
+from jaxmeta._sums import widened
 
 
 def unbiased_hsic(first: Float[Array, "n n"], second: Float[Array, "n n"]) -> Float[Array, ""]:
@@ -141,7 +142,7 @@ def mutual_neighbours(first: Float[Array, "n d"], second: Float[Array, "n e"], k
       similarity: `(z, z) -> [n, n]`, larger for nearer.
 
     Returns:
-      An `Overlap`, with its chance level.
+      An `Overlap`, with its chance level; nan where a similarity is, as of a vector of zeros.
 
     Raises:
       ValueError: If the two are not of the same examples, or have no k neighbours.
@@ -161,7 +162,8 @@ def mutual_neighbours(first: Float[Array, "n d"], second: Float[Array, "n e"], k
 
     def nearest(z):
         alike = jnp.where(jnp.eye(n, dtype=bool), -jnp.inf, similarity(z, z))
-        return jax.nn.one_hot(jax.lax.top_k(alike, k)[1], n).sum(1)
+        # NaN would count as nearest.
+        return jnp.where(jnp.isnan(alike).any(), jnp.nan, jax.nn.one_hot(jax.lax.top_k(alike, k)[1], n).sum(1))
 
     return Overlap((nearest(first) * nearest(second)).sum(1).mean() / k, k / (n - 1))
 
@@ -197,8 +199,8 @@ def controls(measure: Callable, trained: tuple, untrained: tuple, shuffled: tupl
 
 
 def paired(first, second):
-    """The two as arrays; refuses what is not features of the same examples."""
-    first, second = jnp.asarray(first), jnp.asarray(second)
+    """The two as arrays, in float32 at least; refuses what is not features of the same examples."""
+    first, second = widened((jnp.asarray(first), jnp.asarray(second)))
     if first.ndim != 2 or second.ndim != 2 or len(first) != len(second):
         raise ValueError(f"representations must be [n, features] of the same n examples, got shapes {first.shape} and "
                          f"{second.shape}; flatten the features of an example and encode the same examples by both")

@@ -82,7 +82,7 @@ def fisher_affinity(embedding: Float[Array, "C P"]) -> Float[np.ndarray, "C C"]:
 
     def row(one):
         both = one[None] + h
-        share = jnp.where(both > 0, one[None] / jnp.where(both > 0, both, 1), 0.5)  # a unit of no use to either
+        share = jnp.where(both == 0, 0.5, one[None] / jnp.where(both == 0, 1, both))  # a unit of no use to either
         other = 1 - share
         return (share * other).sum(1) / jnp.sqrt((share**2).sum(1) * (other**2).sum(1))
 

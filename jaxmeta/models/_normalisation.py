@@ -11,22 +11,28 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 
 EPSILON = 1e-5
 
 
 def batch_moments(x, reference=None):
-    """Mean and variance a channel over the examples marked in `reference` (all of them where it is None)."""
+    """Mean and variance a channel over the examples marked in `reference` (all of them where it is None); refuses a reference
+    that is known and marks none, of which the moments are NaN."""
     axes = tuple(range(x.ndim - 1))
     if reference is None:
         mean = jnp.mean(x, axes, keepdims=True)
         return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
+    if not isinstance(reference, jax.core.Tracer) and not np.asarray(reference).any():
+        raise ValueError("reference must mark an example at least for normalisation to look at, got none; give None to look at all")
     shape = (-1,) + (1,) * (x.ndim - 1)
     share = reference.astype(x.dtype).reshape(shape)
-    share = share / jnp.sum(share)
+    marked = jnp.sum(share)
+    share = share / marked
     over = tuple(range(1, x.ndim - 1))
     mean = jnp.sum(share * jnp.mean(x, over, keepdims=True), 0, keepdims=True)
+    mean = jnp.where(marked > 0, mean, jnp.nan)  # the share of none is NaN, but XLA may leave it out of products with booleans
     return mean, jnp.sum(share * jnp.mean((x - mean) ** 2, over, keepdims=True), 0, keepdims=True)
 
 
