@@ -16,6 +16,7 @@ import numpy as np
 from ._dataset import Dataset
 
 _ARRAYS = ("inputs", "labels", "groups", "domains")
+_WINDOWS = ("bouts", "recordings")  # where examples are windows
 _MAKING = ".making-"
 _ABANDONED = 24 * 3600.0  # seconds after which a folder in the making belongs to a killed process
 
@@ -65,10 +66,11 @@ def _sweep(parent: Path) -> None:
 
 def write_arrays(folder: Path, dataset: Dataset) -> None:
     """Writes `dataset` into `folder`: one .npy an array, and the rest in about.json."""
-    for name in _ARRAYS:
+    arrays = [*_ARRAYS, *(name for name in _WINDOWS if getattr(dataset, name) is not None)]
+    for name in arrays:
         np.save(folder / f"{name}.npy", getattr(dataset, name))
     about = {
-        "name": dataset.name, "class_names": dataset.class_names, "group_names": dataset.group_names,
+        "arrays": arrays, "name": dataset.name, "class_names": dataset.class_names, "group_names": dataset.group_names,
         "domain_names": dataset.domain_names, "by": dataset.by, "protocol": dataset.protocol,
         "splits": {which: ids.tolist() for which, ids in dataset.splits.items()},
     }
@@ -83,7 +85,7 @@ def read_arrays(folder: Path) -> Dataset:
     """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in about.pop("arrays", _ARRAYS)}
         names = {key: tuple(about.pop(key)) for key in ("class_names", "group_names", "domain_names")}
         splits = {which: np.asarray(ids, np.int32) for which, ids in about.pop("splits").items()}
         return Dataset(**arrays, **names, **about, splits=splits)

@@ -28,6 +28,9 @@ class Dataset:
       protocol: where the split comes from, in words.
       domains: [n] int32 ids of a second view of the examples (the device, the arm), all 0 where there is none.
       domain_names: their names.
+      bouts: [n] int32, the bout that an example is a window of: a stretch of one recording and one label. Windows of one
+        bout may overlap, those of different bouts share no sample. None where examples are not windows.
+      recordings: [n] int32, the recording that it is from; None where the source does not tell.
 
     Raises:
       ValueError: lengths that differ, ids out of range or not integers, NaN or infinity, splits that overlap or
@@ -45,6 +48,8 @@ class Dataset:
     protocol: str = "given by the user"
     domains: np.ndarray | None = None
     domain_names: tuple[str, ...] = ("all",)
+    bouts: np.ndarray | None = None
+    recordings: np.ndarray | None = None
 
     def __post_init__(self):
         if self.by not in ("class", "group"):
@@ -54,8 +59,10 @@ class Dataset:
         if self.domains is None:
             object.__setattr__(self, "domains", np.zeros(len(self.inputs), np.int32))
         for field, names in (("labels", self.class_names), ("groups", self.group_names),
-                             ("domains", self.domain_names)):
-            ids = _checked_ids(f"{field} of '{self.name}'", getattr(self, field), len(names))
+                             ("domains", self.domain_names), ("bouts", None), ("recordings", None)):
+            if names is None and getattr(self, field) is None:
+                continue
+            ids = _checked_ids(f"{field} of '{self.name}'", getattr(self, field), names)
             if ids.shape != (len(self.inputs),):
                 raise ValueError(f"{field} of '{self.name}' must have shape ({len(self.inputs)},), one id an input, "
                                  f"got {ids.shape}; give one for each")
@@ -64,7 +71,7 @@ class Dataset:
 
     def _checked_splits(self) -> dict[str, np.ndarray]:
         separated = self.class_names if self.by == "class" else self.group_names
-        splits = {which: _checked_ids(f"split '{which}' of '{self.name}'", ids, len(separated))
+        splits = {which: _checked_ids(f"split '{which}' of '{self.name}'", ids, separated)
                   for which, ids in self.splits.items()}
         times = np.bincount(np.concatenate([*splits.values(), np.empty(0, np.int32)]), minlength=len(separated))
         if (times != 1).any():
@@ -98,6 +105,25 @@ class Dataset:
                              f"'{self.class_names[wrong]}' in {present[:, wrong].sum()}; use groups of examples")
         return present.argmax(0).astype(np.int32)
 
+    @property
+    def apart(self) -> np.ndarray | None:
+        """What support and query of a class take from different ones of, int32 [n]: `pool` takes it as its bouts.
+
+        The recordings where there are two or more of the class (split by group: of the class in the example's group), else
+        its bouts; None where neither is known.
+        """
+        if self.recordings is None or self.bouts is None:
+            return self.recordings if self.bouts is None else self.bouts
+        cells = self.labels + (len(self.class_names) * self.groups if self.by == "group" else 0)
+        of = np.unique(np.stack([cells, self.recordings]), axis=1)[0]  # the cell of each of its recordings
+        return np.where(np.bincount(of)[cells] > 1, self.recordings, self.bouts)
+
+    def taken(self, rows: np.ndarray, **changed) -> Dataset:
+        """Returns the examples at some rows, with what else is `changed`; `split` and the like are made of it."""
+        parts = ("inputs", "labels", "groups", "domains", "bouts", "recordings")
+        kept = {part: getattr(self, part)[rows] for part in parts if getattr(self, part) is not None}
+        return dataclasses.replace(self, **kept | changed)
+
     def split(self, which: str) -> Dataset:
         """Returns the examples of one split and nothing else.
 
@@ -122,10 +148,9 @@ class Dataset:
         else:
             kept_groups = kept
         groups, group_names = _renumbered(self.groups[rows], self.group_names, kept_groups)
-        return dataclasses.replace(
-            self, name=f"{self.name}/{which}", inputs=self.inputs[rows], labels=labels, groups=groups,
-            class_names=class_names, group_names=group_names, domains=self.domains[rows],
-            splits={which: np.arange(len(kept), dtype=np.int32)})
+        return self.taken(
+            rows, name=f"{self.name}/{which}", labels=labels, groups=groups, class_names=class_names,
+            group_names=group_names, splits={which: np.arange(len(kept), dtype=np.int32)})
 
 
 def seeded_split(names: tuple[str, ...], sizes: tuple[int, int, int], seed: int = 0) -> dict[str, np.ndarray]:
@@ -161,14 +186,15 @@ def _check_inputs(name: str, inputs: np.ndarray) -> None:
                          "drop or fill such examples")
 
 
-def _checked_ids(what: str, ids: np.ndarray, count: int) -> np.ndarray:
+def _checked_ids(what: str, ids: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
         raise ValueError(f"{what} must be integers [n], got {ids.dtype} {list(ids.shape)}; give class ids, "
                          "for example by np.unique(labels, return_inverse=True)")
+    count = 2**31 if names is None else len(names)
     if ids.size and not (0 <= ids.min() and ids.max() < count):
         raise ValueError(f"{what} must lie in 0 to {count - 1}, got {ids.min()} to {ids.max()}; "
-                         "number them from 0 and name each")
+                         f"number them from 0{' and name each' if names is not None else ''}")
     return ids.astype(np.int32)
 
 

@@ -2,8 +2,8 @@
 
 Neighbouring windows of a recording share samples and circumstances; with one in training and the next in the test, a test
 measures memory (Hammerla and Plötz, Let's (not) stick together: pairwise similarity biases cross-validation in activity
-recognition, UbiComp 2015). A `Dataset` tells people but not the order of recording, so its folds go by its groups; who has
-windows in the order of recording cuts them by `meta_segments`.
+recognition, UbiComp 2015). The folds of a `Dataset` go by its groups, or its recordings or bouts; who has windows in the order
+of recording cuts them by `meta_segments`.
 
 `n` examples, `G` groups, `C` classes, `P` parts.
 """

@@ -2,7 +2,8 @@
 
 Windows are 128 samples (2.56 s at 50 Hz), cut every 64 within a labelled segment. Channels are acceleration in g
 (x, y, z; gravity included) and angular velocity in rad/s (x, y, z), as in the source. Neighbouring windows of a segment
-share half their samples; the split is by person, so none of it straddles. Transitions last about 3.5 s: their 519
+share half their samples; the split is by person, so none of it straddles, and a segment is a bout. Everyone has each of
+the 6 activities in two recordings, between which the phone was put on anew. Transitions last about 3.5 s: their 519
 windows are few and are left out of `hapt`.
 """
 
@@ -22,6 +23,7 @@ from ._recipe import Recipe
 from ._source import File, members
 
 _LENGTH = 128
+_VERSION = "1.1.0"  # in tfds
 _ACTIVITIES = ["walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "laying",
                "stand_to_sit", "sit_to_stand", "sit_to_lie", "lie_to_sit", "stand_to_lie", "lie_to_stand"]
 _PEOPLE = [f"person{i:02d}" for i in range(1, 31)]
@@ -34,7 +36,7 @@ _RECORDING = re.compile(r"(acc|gyro)_exp(\d+)_user(\d+)\.txt")
 
 
 def build(files: dict[str, Path], cache: Path, *, name: str, classes: int) -> Dataset:
-    folder = _tfds.built(cache, "hapt", "1.0.0", functools.partial(_builder, files[RAW.name]))
+    folder = _tfds.built(cache, "hapt", _VERSION, functools.partial(_builder, files[RAW.name]))
     return _windows.dataset(folder, name, seeded_split(tuple(_PEOPLE), _SIZES),
                             f"seeded_split of people, {'/'.join(map(str, _SIZES))}, seed 0", classes)
 
@@ -63,7 +65,7 @@ def segments(path: Path) -> Iterator[_windows.Segment]:
             raise ValueError(f"{path}: labels.txt names activity {activity} of user {user}, but there are "
                              f"{len(_ACTIVITIES)} activities and {len(_PEOPLE)} people; replace the archive")
         yield _windows.Segment(np.hstack([signals[sensor][first - 1:last] for sensor in ("acc", "gyro")]),
-                               _ACTIVITIES[activity - 1], _PEOPLE[user - 1], recording=experiment)
+                               _ACTIVITIES[activity - 1], _PEOPLE[user - 1], int(experiment))
 
 
 def _table(path: Path, name: str, content: bytes, columns: int) -> np.ndarray:
@@ -78,13 +80,13 @@ def _table(path: Path, name: str, content: bytes, columns: int) -> np.ndarray:
 
 def _builder(path: Path) -> type:
     return _windows.builder(
-        "hapt", "1.0.0", _LENGTH, {"label": _ACTIVITIES, "group": _PEOPLE, "domain": ["all"]},
+        "hapt", _VERSION, _LENGTH, {"label": _ACTIVITIES, "group": _PEOPLE, "domain": ["all"]},
         segments, path, description="Windows of the raw recordings of HAPT.", homepage=_HOME)
 
 
 def _recipe(name: str, classes: int, what: str) -> Recipe:
     return Recipe(
-        name=name, kind="window", classes=classes, groups=30, group="person", by="group", files=(RAW,),
+        name=name, kind="window", classes=classes, groups=30, group="person", by="group", files=(RAW,), version=2,
         build=functools.partial(build, name=name, classes=classes),
         description=f"Smartphone at the waist, accelerometer (g) and gyroscope (rad/s), 50 Hz, 2.56 s: {what}.",
         origin="Reyes-Ortiz, Oneto, Sama, Parra and Anguita, Transition-aware human activity recognition using "

@@ -4,14 +4,13 @@ Windows are 64 samples (0.64 s at about 100 Hz), cut every 32 within a stretch o
 (half of the turns last under 1.2 s), and with 64 samples every person has every class. Samples are taken as evenly
 spaced, for the phone hands its timestamps over in batches. Channels are acceleration in m/s^2 (x, y, z; gravity
 included) and angular velocity in rad/s (x, y, z), as in the source. The device is the domain. Neighbouring windows of a
-stretch share half their samples, and phone and watch record the same moment; the split is by person, so neither
-straddles.
+stretch, a bout, share half their samples, and phone and watch record the same moment; the split is by person, so neither
+straddles. What both devices record of one execution is one recording; everyone has six or more.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +23,18 @@ from ._recipe import Recipe
 from ._source import File, members
 
 _LENGTH = 64
+_VERSION = "1.1.0"  # in tfds
 _ACTIVITIES = {name.upper(): name for name in ("seated", "standing_up", "walking", "turning", "sitting_down")}
 _DEVICES = {"sp": "phone", "sw": "watch"}
 _PEOPLE = [f"person{i:02d}" for i in range(1, 24)]
 _SIZES = (14, 3, 6)
 _COLUMNS = b"x_acc,y_acc,z_acc,x_gyro,y_gyro,z_gyro,timestamp,label"
 ARCHIVE = File("sp_sw_har", "sp_sw_har_DATA.tar.xz")
-_EXECUTION = re.compile(r"s(\d+)_\d+_(sp|sw)\.csv")
+_EXECUTION = re.compile(r"s(\d+)_(\d+)_(sp|sw)\.csv")
 
 
 def build(files: dict[str, Path], cache: Path) -> Dataset:
-    folder = _tfds.built(cache, "phone_watch", "1.0.0", functools.partial(_builder, files[ARCHIVE.name]))
+    folder = _tfds.built(cache, "phone_watch", _VERSION, functools.partial(_builder, files[ARCHIVE.name]))
     return _windows.dataset(folder, "phone_watch", seeded_split(tuple(_PEOPLE), _SIZES),
                             f"seeded_split of people, {'/'.join(map(str, _SIZES))}, seed 0")
 
@@ -48,12 +48,11 @@ def segments(path: Path) -> Iterator[_windows.Segment]:
     nothing = True
     for name, content in members(path):
         if (match := _EXECUTION.fullmatch(Path(name).name)) and 1 <= int(match[1]) <= len(_PEOPLE):
-            nothing = False
+            nothing, person, execution = False, int(match[1]), int(match[2])
             signal, labels = _recording(path, name, content)
-            edges = [0, *np.flatnonzero(labels[1:] != labels[:-1]) + 1, len(labels)]
-            for start, stop in itertools.pairwise(edges):
-                yield _windows.Segment(signal[start:stop], _ACTIVITIES[labels[start]], _PEOPLE[int(match[1]) - 1],
-                                       _DEVICES[match[2]])
+            for first, end in _windows.stretches(labels):
+                yield _windows.Segment(signal[first:end], _ACTIVITIES[labels[first]], _PEOPLE[person - 1],
+                                       1000 * person + execution, _DEVICES[match[3]])
     if nothing:
         raise ValueError(f"{path} holds no recording named sNN_MM_sp.csv or sNN_MM_sw.csv; give the set's own archive")
 
@@ -75,7 +74,7 @@ def _recording(path: Path, name: str, content: bytes) -> tuple[np.ndarray, np.nd
 
 def _builder(path: Path) -> type:
     return _windows.builder(
-        "phone_watch", "1.0.0", _LENGTH,
+        "phone_watch", _VERSION, _LENGTH,
         {"label": list(_ACTIVITIES.values()), "group": _PEOPLE, "domain": list(_DEVICES.values())},
         segments, path, description="Windows of a smartphone and a smartwatch worn together.",
         homepage="https://zenodo.org")
@@ -84,7 +83,7 @@ def _builder(path: Path) -> type:
 RECIPES = (
     Recipe(
         name="phone_watch", kind="window", classes=5, groups=23, group="person", by="group", build=build,
-        files=(ARCHIVE,),
+        files=(ARCHIVE,), version=2,
         description="Smartphone and smartwatch worn together, accelerometer (m/s^2) and gyroscope (rad/s), 100 Hz, "
                     "0.64 s: 5 activities; the device is the domain.",
         origin="Matey-Sanz, Casteleyn and Granell, Dataset of inertial measurements of smartphones and smartwatches "

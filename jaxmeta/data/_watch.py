@@ -2,7 +2,8 @@
 
 Windows are 128 samples (2.56 s at 50 Hz), cut every 64 within one of the 140 recordings. Channels are acceleration in g
 (x, y, z; gravity included) and angular velocity in rad/s (x, y, z), as in the source. The arm is the domain.
-Neighbouring windows share half their samples; the split is by person, so none of it straddles.
+Neighbouring windows share half their samples; the split is by person, so none of it straddles. A recording is of one
+exercise, and so a bout; everyone has two of each exercise, one an arm.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def build(files: dict[str, Path], cache: Path) -> Dataset:
     source = np.load(folder / "data" / "watch_dataset.npy", allow_pickle=True).item()
     pieces = [windows(signal, _LENGTH) for signal in source["X"]]
     each = [len(piece) for piece in pieces]
+    recordings = np.repeat(np.arange(len(each)), each)
     people = tuple(f"person{i:02d}" for i in range(1, 11))
     return Dataset(
         name="watch",
@@ -40,6 +42,8 @@ def build(files: dict[str, Path], cache: Path) -> Dataset:
         domain_names=("left", "right"),
         by="group",
         splits=seeded_split(people, _SIZES),
+        bouts=recordings,
+        recordings=recordings,
         protocol=f"seeded_split of people, {'/'.join(map(str, _SIZES))}, seed 0",
     )
 
@@ -47,6 +51,7 @@ def build(files: dict[str, Path], cache: Path) -> Dataset:
 RECIPES = (
     Recipe(
         name="watch", kind="window", classes=7, groups=10, group="person", by="group", build=build,
+        version=2,
         description="Smartwatch, accelerometer (g) and gyroscope (rad/s), 50 Hz, 2.56 s: 7 shoulder exercises; the arm "
                     "is the domain.",
         origin="Burns, Leung, Hardisty, Whyne, Henry and McLachlin, Shoulder physiotherapy exercise recognition, "

@@ -100,14 +100,15 @@ def model(configuration: Configuration):
 
 
 def sampler(configuration: Configuration, dataset: Dataset, split: str, ways: int, shots: int, sample=episodes, **variants):
-    """Tasks of a split: episodes of classes from anywhere in it, or, where it is split by person, all of one person."""
+    """Tasks of a split: episodes of classes from anywhere in it, or, where it is split by person, all of one person. Support
+    and query are of different recordings or bouts where the data tell them (`jaxmeta.data.Dataset.apart`)."""
     checked_inputs(configuration, dataset.name, dataset.inputs.shape[1:])
     part = dataset.split(split)
     inputs = part.inputs
     if configuration.centre is not None:
         inputs = ((inputs - np.asarray(configuration.centre)) / np.asarray(configuration.scale)).astype(np.float32)
     try:
-        examples = pool(inputs, part.labels, part.groups if dataset.by == "group" else None)
+        examples = pool(inputs, part.labels, part.groups if dataset.by == "group" else None, part.apart)
         return sample(examples, ways, shots, configuration.queries, **variants)
     except ValueError as error:
         raise ValueError(f"'{part.name}': {error}") from error

@@ -5,7 +5,6 @@ What `jaxmeta hierarchy` and `benchmarks/hierarchies.py` share. `n` examples, `d
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +50,8 @@ def only(dataset: Dataset, names: Sequence[str]) -> Dataset:
     kept = np.flatnonzero(np.isin(dataset.class_names, list(names)))
     rows = np.flatnonzero(np.isin(dataset.labels, kept))
     splits = dataset.splits if dataset.by == "group" else {"all": np.arange(len(kept), dtype=np.int32)}
-    return dataclasses.replace(
-        dataset, inputs=dataset.inputs[rows], labels=np.searchsorted(kept, dataset.labels[rows]).astype(np.int32),
-        groups=dataset.groups[rows], domains=dataset.domains[rows], splits=splits,
-        class_names=tuple(dataset.class_names[each] for each in kept))
+    return dataset.taken(rows, labels=np.searchsorted(kept, dataset.labels[rows]).astype(np.int32), splits=splits,
+                         class_names=tuple(dataset.class_names[each] for each in kept))
 
 
 def features(dataset: Dataset) -> Float[np.ndarray, "n d"]:

@@ -65,17 +65,15 @@ def node_data(dataset: Dataset, x: Float[np.ndarray, "n d"], shots: int, seed: i
 
 
 def _persons(dataset, x, shots, seed):
-    """The earlier half of a person's examples of each class is for training and validation, the later for the test; the one
-    between is left out, as neighbouring windows overlap."""
+    """The earlier half of a person's examples of each class is for training and validation, the later for the test."""
     rng, rows = np.random.default_rng(seed), {"train": [], "validation": [], "test": []}
     for group in range(len(dataset.group_names)):
         of = {name: [] for name in rows}
         for label in range(len(dataset.class_names)):
             there = np.flatnonzero((dataset.groups == group) & (dataset.labels == label))
-            early, late = rng.permutation(there[:len(there) // 2]), rng.permutation(there[len(there) // 2 + 1:])
-            of["train"].extend(early[:shots])
-            of["validation"].extend(early[shots:2 * shots])
-            of["test"].extend(late[:_TESTED])
+            early, late = _halves(there, dataset.apart)
+            for name, part, most in zip(rows, (*_halves(early, dataset.bouts), late), (shots, shots, _TESTED)):
+                of[name].extend(rng.permutation(part)[:most])
         for name in rows:
             rows[name].append(np.array(of[name], int))
     y, known = dataset.labels, np.concatenate(rows["train"])
@@ -94,6 +92,17 @@ def _persons(dataset, x, shots, seed):
             means[node, label] = x[own[y[own] == label]].mean(0)
     return NodeData(list(dataset.group_names), len(dataset.class_names), (), *map(part, rows.values()), _by_example,
                     jh.embedding_tree(means.reshape(len(means), -1)))
+
+
+def _halves(rows, bouts):
+    """The examples of the earlier and those of the later half of the bouts; of one bout, or where none is known, the earlier and
+    the later half of the examples but for the one between, as neighbouring windows overlap."""
+    of = np.zeros(len(rows)) if bouts is None else bouts[rows]
+    own = np.unique(of)
+    if len(own) > 1:
+        early = of <= own[len(own) // 2 - 1]
+        return rows[early], rows[~early]
+    return rows[:len(rows) // 2], rows[len(rows) // 2 + 1:]
 
 
 def _classes(dataset, x, shots, seed):

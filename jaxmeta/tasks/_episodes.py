@@ -1,7 +1,7 @@
 """N-way K-shot episodes, drawn on the device inside the jitted step.
 
 Axis letters: `n` examples, `G` groups (alphabets, persons), `C` classes, `M` examples of the largest class in a group,
-`W` ways, `S` shots, `Q` queries a class.
+`B` bouts of the class that has most, `W` ways, `S` shots, `Q` queries a class.
 """
 
 from __future__ import annotations
@@ -17,6 +17,19 @@ from jaxtyping import Array, Bool, Int
 
 from jaxmeta import _check
 from jaxmeta.base import Examples, Task
+from jaxmeta.tasks._bouts import most_queries, parted
+
+
+class Bouts(NamedTuple):
+    """Which bouts the examples of a `Table` are of.
+
+    Args:
+      of: `[G, C, M]`, the number of each member's bout among those of its class.
+      sizes: `[G, C, B]`, how many members each bout has.
+    """
+
+    of: Int[Array, "G C M"]
+    sizes: Int[Array, "G C B"]
 
 
 class Table(NamedTuple):
@@ -25,10 +38,12 @@ class Table(NamedTuple):
     Args:
       members: `[G, C, M]`, positions of the examples; what lies beyond the counts is not used.
       counts: `[G, C]`.
+      bouts: None where the examples have none.
     """
 
     members: Int[Array, "G C M"]
     counts: Int[Array, "G C"]
+    bouts: Bouts | None = None
 
 
 class Pool(NamedTuple):
@@ -72,21 +87,24 @@ def each_of(first: Variants, second: Variants) -> Variants:
         first.apply(inputs, index // second.count), index % second.count))
 
 
-def index(labels, groups=None) -> Table:
+def index(labels, groups=None, bouts=None) -> Table:
     """The table of examples by group and class.
 
     Args:
       labels: `[n]` integers, the classes.
       groups: `[n]` integers, whose episodes are kept apart (all from one person, or one alphabet); None for one group.
+      bouts: `[n]` integers, as in `pool`.
 
     Raises:
-      ValueError: If labels or groups are not n non-negative integers.
+      ValueError: If labels, groups or bouts are not n non-negative integers.
     """
     labels = _whole("labels", labels)
     groups = np.zeros_like(labels) if groups is None else _whole("groups", groups)
-    if labels.shape != groups.shape or labels.size == 0:
-        raise ValueError(f"labels and groups must have one entry an example and at least one example, got shapes "
-                         f"{labels.shape} and {groups.shape}")
+    bouts = None if bouts is None else _whole("bouts", bouts)
+    for name, ids in {"groups": groups, "bouts": labels if bouts is None else bouts}.items():
+        if labels.shape != ids.shape or labels.size == 0:
+            raise ValueError(f"labels and {name} must have one entry an example and at least one example, got shapes "
+                             f"{labels.shape} and {ids.shape}")
     shape = (groups.max() + 1, labels.max() + 1)
     counts = np.zeros(shape, np.int32)
     np.add.at(counts, (groups, labels), 1)
@@ -94,23 +112,37 @@ def index(labels, groups=None) -> Table:
     order = np.lexsort((labels, groups))
     cells = groups[order] * shape[1] + labels[order]
     starts = np.searchsorted(cells, cells)
-    members.reshape(-1, counts.max())[cells, np.arange(cells.size) - starts] = order
-    return Table(jnp.asarray(members), jnp.asarray(counts))
+    places = (groups[order], labels[order], np.arange(cells.size) - starts)
+    members[places] = order
+    return Table(jnp.asarray(members), jnp.asarray(counts), None if bouts is None else _bouts(bouts[order], cells, *places))
 
 
-def pool(inputs, labels, groups=None) -> Pool:
+def _bouts(bouts, cells, groups, labels, places) -> Bouts:
+    """Of examples in the order of their cells."""
+    (first, _), number = np.unique(np.stack([cells, bouts]), axis=1, return_inverse=True)
+    number = number.ravel() - np.searchsorted(first, cells)
+    shape = groups.max() + 1, labels.max() + 1
+    of, sizes = np.zeros((*shape, places.max() + 1), np.int32), np.zeros((*shape, number.max() + 1), np.int32)
+    of[groups, labels, places] = number
+    np.add.at(sizes, (groups, labels, number), 1)
+    return Bouts(jnp.asarray(of), jnp.asarray(sizes))
+
+
+def pool(inputs, labels, groups=None, bouts=None) -> Pool:
     """Puts examples on the device, to draw episodes from.
 
     Args:
       inputs: `[n, ...]`, bytes or finite floats.
       labels: `[n]` integers, the classes.
       groups: `[n]` integers; with groups an episode draws its classes from one group, whose number is the task's node.
+      bouts: `[n]` integers; with bouts support and query of a class come from different ones. For windows that overlap: the
+        stretch that each was cut from, or the recording (`jaxmeta.data.Dataset.apart`).
 
     Raises:
       ValueError: If the inputs hold NaN or infinity, labels are not integers, or the lengths differ.
     """
     inputs = np.asarray(inputs)
-    table = index(labels, groups)
+    table = index(labels, groups, bouts)
     if len(inputs) != len(labels):
         raise ValueError(f"inputs and labels must have one entry an example, got {len(inputs)} and {len(labels)}")
     if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
@@ -125,6 +157,10 @@ def episodes(pool: Pool, ways: int, shots: int, queries: int, variants: Variants
     A group is drawn uniformly from those with enough classes, then `ways` of its classes that have enough examples, then
     `shots + queries` examples of each. Labels are 0 to ways - 1 in the order drawn.
 
+    Of a pool with bouts, support and query of a class come from different ones: a fair coin gives each bout to the support or to
+    the query, given that both get enough; then shots and queries are drawn uniformly from the examples of their bouts. Where
+    every example is a bout of its own, episodes are as likely as those of a pool without.
+
     Args:
       pool: One split's examples.
       ways: W, classes in an episode.
@@ -137,9 +173,14 @@ def episodes(pool: Pool, ways: int, shots: int, queries: int, variants: Variants
       examples as an argument and not as a constant.
 
     Raises:
-      ValueError: If no group has `ways` classes with `shots + queries` examples.
+      ValueError: If no group has `ways` classes with `shots + queries` examples, in bouts that can be parted so.
 
     References: Vinyals et al., Matching networks, NeurIPS 2016.
+
+    >>> windows, labels, bouts = np.arange(8.0)[:, None], np.repeat([0, 1], 4), np.arange(8) // 2
+    >>> task = episodes(pool(windows, labels, bouts=bouts), ways=2, shots=2, queries=2)(jax.random.key(0))
+    >>> set((task.support.x // 2).ravel().tolist()) & set((task.query.x // 2).ravel().tolist())
+    set()
     """
     return jax.tree_util.Partial(_sampling(shots, variants), pool, drawer(pool.table, ways, shots, queries, variants))
 
@@ -166,40 +207,70 @@ def drawer(table: Table, ways: int, shots: int, queries: int, variants: Variants
     """`key -> Drawn`: which examples an episode has, for `episodes` and `stream` alike."""
     for name, value in {"ways": ways, "shots": shots, "queries": queries}.items():
         _check.whole_number(name, value, least=1)
-    each = shots + queries
-    counts = np.asarray(table.counts)
-    enough = counts >= each
+    enough = _queries(table, shots) >= queries
     classes = int(enough.sum(1).max()) * variants.count
     if classes < ways:
-        have = f"the largest group has {classes}" if len(counts) > 1 else f"there are {classes}"
-        most = int(np.sort(counts, axis=1)[:, ::-1][:, : -(-ways // variants.count)].min(1).max()) \
-            if counts.shape[1] * variants.count >= ways else 0
-        cure = f"take at most {classes} ways" if classes else ""
-        cure += f"{' or ' if cure and most > 1 else ''}" + (f"at most {most} shots and queries together" if most > 1 else "")
-        raise ValueError(f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes with at least {each} "
-                         f"examples each, {have}; {cure or 'give more data'}")
+        have = f"the largest group has {classes}" if len(enough) > 1 else f"there are {classes}"
+        cures = [f"at most {classes} ways"] * (classes > 0) + _fewer(table, -(-ways // variants.count), shots)
+        cure = f"{'take ' if classes else ''}{' or '.join(cures)}" if cures else "give more data"
+        need = f"with at least {shots + queries} examples each" if table.bouts is None else \
+            f"of which some bouts hold {shots} examples and the others {queries}"
+        raise ValueError(f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes {need}, {have}; {cure}")
     eligible = jnp.asarray(enough & (enough.sum(1, keepdims=True) * variants.count >= ways))
-    return jax.tree_util.Partial(_drawing(ways, each, variants), table, eligible)
+    return jax.tree_util.Partial(_drawing(ways, shots, queries, variants), table, eligible)
+
+
+def _queries(table: Table, shots: int) -> Int[np.ndarray, "G C"]:
+    """The most queries that each class has beside so many shots."""
+    return np.asarray(table.counts) - shots if table.bouts is None else most_queries(np.asarray(table.bouts.sizes), shots)
+
+
+def _fewer(table: Table, classes: int, shots: int) -> list[str]:
+    """What so many classes of some group can serve, in words; nothing where they cannot serve at all."""
+    def most(shots):
+        queries = np.sort(_queries(table, shots), axis=1)[:, ::-1][:, :classes]
+        return int(queries.min(1).max()) if queries.shape[1] == classes else 0
+
+    if table.bouts is None:
+        return [f"at most {most(0)} shots and queries together"] * (most(0) > 1)
+    if most(shots) > 0:
+        return [f"at most {most(shots)} queries"]
+    both = max((each for each in range(1, shots) if most(each) >= each), default=0)
+    return [f"at most {both} shots and as many queries"] * (both > 0)
 
 
 @functools.cache
-def _drawing(ways: int, each: int, variants: Variants):
+def _drawing(ways: int, shots: int, queries: int, variants: Variants):
     def draw(table, eligible, key):
         key_group, key_class, key_member = jax.random.split(key, 3)
         group = _without_replacement(key_group, eligible.any(1), 1)[0]
         chosen = _without_replacement(key_class, jnp.repeat(eligible[group], variants.count), ways)
         classes = chosen // variants.count
         held = jnp.arange(table.members.shape[2])[None, :] < table.counts[group, classes][:, None]
-        places = _without_replacement(key_member, held, each)
+        if table.bouts is None:
+            places = _without_replacement(key_member, held, shots + queries)
+        else:
+            places = apart(key_member, held, *(each[group, classes] for each in table.bouts))
         members = jnp.take_along_axis(table.members[group, classes], places, axis=1)
         return Drawn(members, chosen % variants.count, group)
+
+    def apart(key, held, of, sizes):
+        """Places `[W, S + Q]` of members of these bouts."""
+        uniform = jax.random.uniform(key, (ways, held.shape[1] + sizes.shape[1]), jnp.float32)
+        scores, coins = jnp.split(uniform, [held.shape[1]], axis=1)
+        sides = jax.vmap(functools.partial(parted, shots=shots, queries=queries))(coins, sizes)
+        support = jnp.take_along_axis(sides, of, axis=1)
+        return jnp.concatenate([_highest(scores, held & support, shots), _highest(scores, held & ~support, queries)], 1)
 
     return draw
 
 
 def _without_replacement(key, available: Bool[Array, "*rows n"], count: int) -> Int[Array, "*rows count"]:
-    scores = jnp.where(available, jax.random.uniform(key, available.shape, jnp.float32), -1.0)
-    return jax.lax.top_k(scores, count)[1]
+    return _highest(jax.random.uniform(key, available.shape, jnp.float32), available, count)
+
+
+def _highest(scores, available: Bool[Array, "*rows n"], count: int) -> Int[Array, "*rows count"]:
+    return jax.lax.top_k(jnp.where(available, scores, -1.0), count)[1]
 
 
 def task_of(inputs, drawn: Drawn, shots: int, variants: Variants) -> Task:
@@ -278,5 +349,5 @@ def _whole(name: str, values) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or (values.size and values.min() < 0):
         raise ValueError(f"{name} must be a vector of integers from 0 up, got shape {values.shape} and dtype "
-                         f"{values.dtype}; number the classes, for example with np.unique(..., return_inverse=True)[1]")
+                         f"{values.dtype}; number them, for example with np.unique(..., return_inverse=True)[1]")
     return values.astype(np.int64)

@@ -33,7 +33,7 @@ def labelled(pool: Pool, size: int, variants: Variants = original):
     ((0, 1), [True, True, True, True])
     """
     _check.whole_number("size", size, least=1)
-    members, counts = (np.asarray(part) for part in pool.table)
+    members, counts = np.asarray(pool.table.members), np.asarray(pool.table.counts)
     held = np.arange(members.shape[2]) < counts[:, :, None]
     classes = np.broadcast_to(np.arange(members.shape[1])[:, None], members.shape)
     return jax.tree_util.Partial(_sampling(size, variants), pool.inputs, jnp.asarray(members[held]), jnp.asarray(classes[held]))

@@ -10,7 +10,7 @@ from jaxmeta.tasks._episodes import Variants, drawer, index, original, task_of
 
 
 def stream(source, labels, ways: int, shots: int, queries: int, tasks: int, groups=None,
-           variants: Variants = original, seed: int = 0):
+           variants: Variants = original, seed: int = 0, bouts=None):
     """Batches of episodes read from a random-access source by grain, the same as `episodes` draws from the same keys.
 
     Episode i is drawn with `jax.random.fold_in(jax.random.key(seed), i)`; batch j holds episodes jT to (j + 1)T - 1.
@@ -23,6 +23,7 @@ def stream(source, labels, ways: int, shots: int, queries: int, tasks: int, grou
       groups: As in `pool`.
       variants: As in `episodes`.
       seed: Of all draws.
+      bouts: As in `pool`.
 
     Returns:
       An endless `grain.IterDataset` of `Task`s with a leading axis T, as numpy arrays; its iterators save and restore
@@ -36,7 +37,7 @@ def stream(source, labels, ways: int, shots: int, queries: int, tasks: int, grou
     _check.whole_number("tasks", tasks, least=1)
     if len(source) != len(labels):
         raise ValueError(f"source and labels must have one entry an example, got {len(source)} and {len(labels)}")
-    draw = jax.jit(drawer(index(labels, groups), ways, shots, queries, variants))
+    draw = jax.jit(drawer(index(labels, groups, bouts), ways, shots, queries, variants))
     make = jax.jit(lambda inputs, drawn: task_of(inputs, drawn, shots, variants))
     root = jax.random.key(seed)
 

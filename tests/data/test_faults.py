@@ -166,7 +166,7 @@ def test_two_processes_prepare_at_once(tmp_path):
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert len(data.load("watch", cache=tmp_path)) == 3605
-    assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["watch-1"]
+    assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["watch-2"]
 
 
 def test_prepare_is_idempotent_and_load_builds_once(tmp_path, monkeypatch):

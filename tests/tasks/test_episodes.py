@@ -1,5 +1,9 @@
 """Episodes: what they hold, that they cannot leak, that they are drawn fairly, and what they refuse."""
 
+import hashlib
+import itertools
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +11,8 @@ import pytest
 import scipy.stats
 
 import jaxmeta as jm
-from jaxmeta.tasks import each_of, original, reflections, rotations, sessions
+from jaxmeta.tasks import each_of, labelled, original, reflections, rotations, sessions
+from jaxmeta.tasks._bouts import most_queries
 from jaxmeta.tasks._episodes import drawer, index
 
 CLASSES, EACH = 7, 6
@@ -198,3 +203,128 @@ def test_the_table_lists_every_example_once():
     assert sorted(listed) == list(range(len(LABELS)))
     drawn = drawer(table, 2, 1, 1)(jax.random.key(0))
     assert drawn.members.shape == (2, 2)
+
+
+def digest(tree):
+    leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
+    return hashlib.sha256(b"".join(leaf.astype(leaf.dtype.kind + "4").tobytes() for leaf in leaves)).hexdigest()[:16]
+
+
+def test_a_pool_without_bouts_gives_the_episodes_it_always_gave():
+    """Digests of before there were bouts."""
+    images = np.random.default_rng(0).integers(0, 255, (len(LABELS), 4, 4, 1)).astype(np.float32)
+    halves = (np.arange(len(LABELS)) % EACH) // 3
+    plain, grouped = jm.pool(tagged(), LABELS), jm.pool(tagged(), LABELS, halves)
+    samplers = {"6c2dd1a5549a2eaf": jm.episodes(plain, 3, 2, 3), "f7d1e484741d308d": jm.episodes(grouped, 4, 1, 2),
+                "4eeb87d022dd5476": jm.episodes(jm.pool(images, LABELS), 16, 1, 1, rotations),
+                "f4f6a079c339e34e": labelled(grouped, 5)}
+    for known, sample in samplers.items():
+        assert digest(draw(sample, 40, seed=3)) == known
+    assert digest(next(iter(jm.stream(images, LABELS, 3, 1, 2, tasks=2, seed=5)))) == "6457b20662048ea4"
+
+
+def outcomes(sizes, shots, queries):
+    """By enumeration: of every support and query that a fair coin for each bout may lead to, the probability."""
+    of = np.repeat(np.arange(len(sizes)), sizes)
+    found = Counter()
+    for coins in itertools.product((True, False), repeat=len(sizes)):
+        parts = [np.flatnonzero(np.array(coins)[of] == side) for side in (True, False)]
+        pairs = list(itertools.product(itertools.combinations(parts[0], shots), itertools.combinations(parts[1], queries)))
+        for pair in pairs:
+            found[pair] += 1 / len(pairs)
+    return {pair: weight / sum(found.values()) for pair, weight in found.items()}
+
+
+@pytest.mark.parametrize("sizes, shots, queries", [
+    ((3, 1, 2), 2, 1), ((1, 1, 1, 1), 1, 2), ((4, 2), 2, 3), ((3, 3, 4, 1), 6, 4), ((1, 3, 1), 2, 2), ((2, 2), 1, 1)])
+def test_every_bout_is_on_one_side_as_often_as_fair_coins_say(sizes, shots, queries):
+    n, count = sum(sizes), 20_000
+    order = np.random.default_rng(0).permutation(n)  # members of a bout need not lie together
+    bouts = 7 * np.repeat(np.arange(len(sizes)), sizes)
+    pool = jm.pool(np.arange(n, dtype=np.float32)[order, None], np.zeros(n, int), bouts=bouts[order])
+    tasks = draw(jm.episodes(pool, 1, shots, queries), count)
+    seen = Counter(tuple(tuple(sorted(part[..., 0].astype(int).tolist())) for part in pair)
+                   for pair in zip(np.asarray(tasks.support.x), np.asarray(tasks.query.x)))
+    expected = outcomes(sizes, shots, queries)
+    assert set(seen) == set(expected)  # none that leaks, and all that do not
+    pairs = sorted(expected)
+    assert scipy.stats.chisquare([seen[pair] for pair in pairs], [count * expected[pair] for pair in pairs]).pvalue > 1e-4
+
+
+def planted(people=3):
+    """Windows numbered in the order of recording; each class of a person has 3 bouts of 2 to 4 windows, tagged apart."""
+    sizes = np.random.default_rng(0).integers(2, 5, (people, 4, 3))
+    person, label, bout = (each.ravel() for each in np.indices(sizes.shape))
+    times = sizes.ravel()
+    return np.repeat(person, times), np.repeat(label, times), np.repeat(np.arange(times.size), times)
+
+
+def test_no_query_is_of_a_bout_of_its_classs_support():
+    persons, labels, bouts = planted()
+    x = np.arange(len(labels), dtype=np.float32)[:, None]
+    tasks = draw(jm.episodes(jm.pool(x, labels, persons, bouts), ways=4, shots=2, queries=2), 500)
+    support, query = (np.asarray(part.x, int).reshape(500, 4, 2) for part in (tasks.support, tasks.query))
+    assert not (bouts[support][..., :, None] == bouts[query][..., None, :]).any()
+    np.testing.assert_array_equal(persons[support], np.broadcast_to(tasks.node[:, None, None], support.shape))
+    assert (np.diff(labels[np.concatenate([support, query], 2)], axis=2) == 0).all()
+    assert (support[..., 0] != support[..., 1]).all() and (query[..., 0] != query[..., 1]).all()
+    assert set(support.ravel()) == set(query.ravel()) == set(range(len(labels)))
+
+
+def test_classes_and_groups_whose_bouts_cannot_be_parted_are_left_out():
+    labels = np.repeat([0, 1, 2, 0, 1, 2], 6)
+    persons = np.repeat([0, 1], 18)
+    bouts = np.concatenate([np.zeros(6, int), *[[0, 0, 0, 1, 1, 1]] * 2, [0, 0, 0, 0, 1, 1], np.zeros(12, int)])
+    pool = jm.pool(np.arange(36.0)[:, None], labels, persons, bouts)
+    tasks = draw(jm.episodes(pool, ways=2, shots=3, queries=2), 200)
+    assert set(np.asarray(tasks.node).tolist()) == {0}  # the other person has one such class
+    assert set(labels[np.asarray(tasks.support.x, int)].ravel().tolist()) == {1, 2}
+
+
+@pytest.mark.parametrize("bouts, settings, words", [
+    ([0] * 42, {}, "need 3 classes of which some bouts hold 1 examples and the others 2, there are 0; give more data"),
+    ([0, 0, 0, 0, 1, 1] * 7, {"queries": 5}, "hold 1 examples and the others 5, there are 0; at most 4 queries"),
+    ([0, 0, 0, 0, 1, 1] * 7, {"shots": 5, "queries": 1}, "there are 0; at most 2 shots and as many queries"),
+    ([0, 1] * 21, {"ways": 8}, "there are 7; take at most 7 ways"),
+    ([0] * 36 + [0, 1] * 3, {}, "there are 1; take at most 1 ways$"),
+    ([0] * 41, {}, r"labels and bouts must have one entry an example .* got shapes \(42,\) and \(41,\)"),
+    ([0.5] * 42, {}, "bouts must be a vector of integers from 0 up"),
+])
+def test_refused_bouts(bouts, settings, words):
+    with pytest.raises(ValueError, match=words):
+        jm.episodes(jm.pool(tagged(), LABELS, bouts=np.array(bouts)), **({"ways": 3, "shots": 1, "queries": 2} | settings))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_most_queries_are_those_of_the_best_of_all_partings(seed):
+    rng = np.random.default_rng(seed)
+    sizes, shots = rng.integers(0, 6, 6), int(rng.integers(1, 12))
+    sides = np.array(list(itertools.product((0, 1), repeat=6)))
+    possible = (sides @ sizes)[sides @ sizes >= shots]
+    assert most_queries(sizes, shots) == (sizes.sum() - possible.min() if possible.size else -1)
+
+
+def test_many_bouts_and_many_shots():
+    """Coins alone would hardly ever fall so: 60 of 64 single windows are the support's."""
+    pool = jm.pool(np.arange(64.0)[:, None], np.zeros(64, int), bouts=np.arange(64))
+    tasks = draw(jm.episodes(pool, 1, 60, 4), 500)
+    seen = np.concatenate([tasks.support.x, tasks.query.x], 1)[..., 0].astype(int)
+    assert (np.sort(seen, 1) == np.arange(64)).all()
+    assert scipy.stats.chisquare(np.bincount(seen[:, 60:].ravel(), minlength=64)).pvalue > 1e-4
+
+
+def test_a_stream_parts_bouts_as_the_device_does():
+    persons, labels, bouts = planted()
+    x = np.arange(len(labels), dtype=np.float32)[:, None]
+    batch = next(iter(jm.stream(x, labels, 3, 2, 2, tasks=2, groups=persons, bouts=bouts, seed=5)))
+    sample = jax.jit(jm.episodes(jm.pool(x, labels, persons, bouts), 3, 2, 2))
+    for place in range(2):
+        drawn = sample(jax.random.fold_in(jax.random.key(5), place))
+        jax.tree.map(lambda a, b, place=place: np.testing.assert_array_equal(a[place], b), batch, drawn)
+
+
+def test_bouts_are_nothing_to_batches_of_labelled_examples():
+    persons, labels, bouts = planted()
+    x = np.arange(len(labels), dtype=np.float32)[:, None]
+    with_bouts, without = (draw(labelled(jm.pool(x, labels, persons, of), 6), 5) for of in (bouts[::-1], None))
+    jax.tree.map(np.testing.assert_array_equal, with_bouts, without)
