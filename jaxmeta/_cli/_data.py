@@ -49,7 +49,8 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Where to write the picture.", show_default="NAME.png")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Draw examples of some classes of each split, and count classes and examples by split and group.
+    """Draw examples of some classes of each split, and count by split and group: classes, examples, and of windows their
+    recordings and bouts, the stretches that they were cut from.
 
     Example:
 
@@ -62,17 +63,18 @@ def show(
         dataset = data.load(name)
         report.show_data(dataset, target)
     counts = {}
+    known = [name for name in ("recordings", "bouts") if getattr(dataset, name) is not None]
     for which in dataset.splits:
         part = dataset.split(which)
-        table_of = part.counts()
         counts[which] = {"classes": len(part.class_names), "groups": {
-            group: {"classes": int((row > 0).sum()), "examples": int(row.sum())}
-            for group, row in zip(part.group_names, table_of)}}
+            group: {"classes": int((row > 0).sum()), "examples": int(row.sum())} | {
+                name: len(set(getattr(part, name)[part.groups == number])) for name in known}
+            for number, (group, row) in enumerate(zip(part.group_names, part.counts()))}}
     if as_json:
         show_json({"name": name, "inputs": list(dataset.inputs.shape), "protocol": dataset.protocol, "picture": str(target),
                    "splits": counts})
         return
-    table(f"{name}: {dataset.protocol}", ["split", "group", "classes", "examples"], [
-        [which, group, str(row["classes"]), str(row["examples"])]
+    table(f"{name}: {dataset.protocol}", ["split", "group", "classes", "examples", *known], [
+        [which, group, *map(str, row.values())]
         for which, part in counts.items() for group, row in part["groups"].items()])
     say(f"picture: {target}")

@@ -157,9 +157,9 @@ def episodes(pool: Pool, ways: int, shots: int, queries: int, variants: Variants
     A group is drawn uniformly from those with enough classes, then `ways` of its classes that have enough examples, then
     `shots + queries` examples of each. Labels are 0 to ways - 1 in the order drawn.
 
-    Of a pool with bouts, support and query of a class come from different ones: a fair coin gives each bout to the support or to
-    the query, given that both get enough; then shots and queries are drawn uniformly from the examples of their bouts. Where
-    every example is a bout of its own, episodes are as likely as those of a pool without.
+    Of a pool with bouts, support and query of a class come from different ones: a fair coin gives each bout to the support or
+    to the query, given that both get enough; then shots and queries are drawn uniformly from the examples of their bouts.
+    Where every example is a bout of its own, episodes are as likely as those of a pool without.
 
     Args:
       pool: One split's examples.
@@ -215,7 +215,8 @@ def drawer(table: Table, ways: int, shots: int, queries: int, variants: Variants
         cure = f"{'take ' if classes else ''}{' or '.join(cures)}" if cures else "give more data"
         need = f"with at least {shots + queries} examples each" if table.bouts is None else \
             f"of which some bouts hold {shots} examples and the others {queries}"
-        raise ValueError(f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes {need}, {have}; {cure}")
+        raise ValueError(f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes {need}, {have}; "
+                         f"{cure}")
     eligible = jnp.asarray(enough & (enough.sum(1, keepdims=True) * variants.count >= ways))
     return jax.tree_util.Partial(_drawing(ways, shots, queries, variants), table, eligible)
 

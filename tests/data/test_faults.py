@@ -1,6 +1,7 @@
 """Every fault is one sentence that says what is wrong, where and what to do, and leaves nothing half-made."""
 
 import gzip
+import json
 import multiprocessing
 import os
 import zipfile
@@ -187,6 +188,25 @@ def test_a_damaged_cache(tmp_path, file, keep):
     path.unlink() if keep is None else path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"the prepared set in .*set is damaged .*; delete this folder and load again"):
         _cache.read_arrays(tmp_path / "set")
+
+
+def test_a_cache_without_the_bouts_it_had_is_damaged(tmp_path):
+    folder = data.prepare("watch", cache=tmp_path)
+    assert data.load("watch", cache=tmp_path).bouts is not None
+    (folder / "bouts.npy").unlink()
+    with pytest.raises(ValueError, match=r"the prepared set in .*watch-2 is damaged .*; delete this folder and load again"):
+        data.load("watch", cache=tmp_path)
+
+
+def test_a_cache_of_before_there_were_bouts_is_read(tmp_path):
+    with _cache.building(tmp_path / "set") as folder:
+        _cache.write_arrays(folder, _digits.build({}, tmp_path))
+    path = tmp_path / "set" / "about.json"
+    about = json.loads(path.read_text())
+    assert about.pop("arrays") == ["inputs", "labels", "groups", "domains"]
+    path.write_text(json.dumps(about))
+    read = _cache.read_arrays(tmp_path / "set")
+    assert len(read) == 1797 and read.bouts is None and read.recordings is None and read.apart is None
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):

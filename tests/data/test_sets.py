@@ -110,6 +110,9 @@ def test_hapt_windows_lie_wholly_in_a_segment(tmp_path, form):
     sitting = hapt.inputs[(hapt.groups == 0) & (hapt.labels == 3)]
     np.testing.assert_array_equal(sitting[0, 0], [10_256, 10_256.25, 10_256.5, 11_256, 11_256.25, 11_256.5])
     np.testing.assert_array_equal(np.diff(hapt.inputs[..., 0]), np.diff(hapt.inputs[..., 3]))
+    assert (hapt.recordings == hapt.groups + 1).all()  # one experiment a person
+    assert len(set(hapt.bouts[(hapt.groups == 1) & (hapt.labels == 0)])) == 1 and len(set(hapt.bouts)) == 6 * 30
+    np.testing.assert_array_equal(hapt.apart, hapt.bouts)
 
 
 def test_phone_watch_windows_have_one_label(tmp_path):
@@ -123,6 +126,11 @@ def test_phone_watch_windows_have_one_label(tmp_path):
     assert counts == {"seated": 2, "standing_up": 2, "walking": 2, "turning": 6, "sitting_down": 2}
     assert made.domain_names == ("phone", "watch") and 2 * made.domains.sum() == len(made)
     assert sorted(set(made.inputs[:, 0, 0])) == [0, 70, 102, 134, 200, 264, 328]
+    turning = made.inputs[:, 0, 0][(made.groups == 4) & (made.labels == made.class_names.index("turning"))]
+    assert sorted(turning) == sorted([70, 102, 134] * 2)
+    person = made.groups == 4
+    assert set(made.recordings[person]) == {5001} and len(set(made.bouts[person])) == 2 * 5  # of two devices 5 stretches
+    assert all(len(set(made.domains[made.bouts == bout])) == 1 for bout in set(made.bouts))
 
 
 def test_a_download_is_checked_and_whole_or_not_at_all(tmp_path, monkeypatch, offline):
