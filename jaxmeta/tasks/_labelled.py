@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxmeta import _check
 from jaxmeta.base import Examples, Task
-from jaxmeta.tasks._episodes import Pool, Variants, in_floats, original
+from jaxmeta.tasks._episodes import Variants, in_floats, original
+from jaxmeta.tasks._pool import Pool
 
 
 def labelled(pool: Pool, size: int, variants: Variants = original):

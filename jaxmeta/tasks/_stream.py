@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from jaxmeta import _check
-from jaxmeta.tasks._episodes import Variants, drawer, index, original, task_of
+from jaxmeta.tasks._episodes import Variants, drawer, original, task_of
+from jaxmeta.tasks._pool import index
 
 
 def stream(source, labels, ways: int, shots: int, queries: int, tasks: int, groups=None,

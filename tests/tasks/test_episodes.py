@@ -13,7 +13,8 @@ import scipy.stats
 import jaxmeta as jm
 from jaxmeta.tasks import each_of, labelled, original, reflections, rotations, sessions
 from jaxmeta.tasks._bouts import most_queries
-from jaxmeta.tasks._episodes import drawer, index
+from jaxmeta.tasks._episodes import drawer
+from jaxmeta.tasks._pool import index
 
 CLASSES, EACH = 7, 6
 LABELS = np.repeat(np.arange(CLASSES), EACH)
