@@ -52,7 +52,7 @@ def stretches(labels: np.ndarray) -> Iterator[tuple[int, int]]:
     [(0, 2), (2, 3), (3, 4)]
     """
     edges = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    return itertools.pairwise([0, *edges.tolist(), len(labels)])
+    return itertools.pairwise(np.unique([0, *edges, len(labels)]).tolist())
 
 
 def cut_windows(recordings: Sequence[np.ndarray], labels: Sequence[np.ndarray], length: int) -> Windows:
@@ -67,18 +67,21 @@ def cut_windows(recordings: Sequence[np.ndarray], labels: Sequence[np.ndarray], 
       length: samples a window, at least 2.
 
     Raises:
-      ValueError: for recordings that have not one label a sample, or no stretch of that length.
+      ValueError: for recordings that have not one integer a sample as label, or no stretch of that length.
 
     >>> cut = cut_windows([np.arange(7.0)[:, None]], [np.array([0, 0, 0, 0, 1, 1, 1])], 2)
     >>> cut.inputs[:, 0, 0].tolist(), cut.labels.tolist(), cut.bouts.tolist()
     ([0.0, 1.0, 2.0, 4.0, 5.0], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1])
     """
-    expected, got = [(len(signal),) for signal in recordings], [np.shape(of) for of in labels]
-    if expected != got:
-        raise ValueError(f"labels must be one a sample of each recording, of shapes {expected}, got {got}; "
-                         "give the label of every sample")
+    labels = [np.asarray(of) for of in labels]
+    expected, got = [(len(signal),) for signal in recordings], [of.shape for of in labels]
+    if expected != got or any(of.dtype.kind not in "iu" for of in labels):
+        raise ValueError(f"labels must be an integer a sample of each recording, of shapes {expected}, got {got} of "
+                         f"{', '.join({str(of.dtype) for of in labels})}; give the class of every sample")
+    if length < 2:
+        raise ValueError(f"length must be at least 2 samples, got {length}; cut longer windows")
     pieces, about = [], []
-    for number, (signal, of) in enumerate(zip(recordings, map(np.asarray, labels))):
+    for number, (signal, of) in enumerate(zip(recordings, labels)):
         for first, end in stretches(of):
             pieces.append(windows(signal[first:end], length))
             about += [(of[first], number, len(pieces) - 1)] * len(pieces[-1])

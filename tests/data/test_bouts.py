@@ -54,7 +54,7 @@ def drawn(sample, count=200):
 
 def test_windows_of_different_bouts_share_no_sample():
     rng = np.random.default_rng(0)
-    signals = [1000.0 * number + np.arange(length)[:, None] for number, length in enumerate((100, 7, 230))]
+    signals = [1000.0 * number + np.arange(length)[:, None] for number, length in enumerate((100, 7, 230, 0))]
     labels = [np.repeat(rng.integers(0, 3, 40), rng.integers(1, 30, 40))[:len(signal)] for signal in signals]
     cut = cut_windows(signals, labels, 8)
     spans = [set(window[:, 0].tolist()) for window in cut.inputs]
@@ -67,8 +67,11 @@ def test_windows_of_different_bouts_share_no_sample():
 
 
 def test_windows_that_cannot_be_cut():
-    with pytest.raises(ValueError, match=r"one a sample of each recording, of shapes \[\(9,\)\], got \[\(8,\)\]; give"):
-        cut_windows([np.zeros((9, 3))], [np.zeros(8, int)], 4)
+    for labels, got in ((np.zeros(8, int), r"\[\(8,\)\] of int64"), (np.zeros(9), r"\[\(9,\)\] of float64")):
+        with pytest.raises(ValueError, match=rf"an integer a sample of each recording, of shapes \[\(9,\)\], got {got}; give"):
+            cut_windows([np.zeros((9, 3))], [labels], 4)
+    with pytest.raises(ValueError, match="length must be at least 2 samples, got 1"):
+        cut_windows([np.zeros((9, 3))], [np.zeros(9, int)], 1)
     with pytest.raises(ValueError, match="no recording has 4 samples of one label in a row; cut shorter windows"):
         cut_windows([np.zeros((9, 3))], [np.arange(9) // 3], 4)
 
