@@ -66,14 +66,16 @@ def _sweep(parent: Path) -> None:
 
 def write_arrays(folder: Path, dataset: Dataset) -> None:
     """Writes `dataset` into `folder`: one .npy an array, and the rest in about.json."""
-    arrays = [*_ARRAYS, *(name for name in _WINDOWS if getattr(dataset, name) is not None)]
-    for name in arrays:
+    more = [name for name in _WINDOWS if getattr(dataset, name) is not None]
+    for name in (*_ARRAYS, *more):
         np.save(folder / f"{name}.npy", getattr(dataset, name))
     about = {
-        "arrays": arrays, "name": dataset.name, "class_names": dataset.class_names, "group_names": dataset.group_names,
+        "name": dataset.name, "class_names": dataset.class_names, "group_names": dataset.group_names,
         "domain_names": dataset.domain_names, "by": dataset.by, "protocol": dataset.protocol,
         "splits": {which: ids.tolist() for which, ids in dataset.splits.items()},
     }
+    if more:  # a set without is written as it always was
+        about["more"] = more
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
@@ -85,7 +87,7 @@ def read_arrays(folder: Path) -> Dataset:
     """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in about.pop("arrays", _ARRAYS)}
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in (*_ARRAYS, *about.pop("more", ()))}
         names = {key: tuple(about.pop(key)) for key in ("class_names", "group_names", "domain_names")}
         splits = {which: np.asarray(ids, np.int32) for which, ids in about.pop("splits").items()}
         return Dataset(**arrays, **names, **about, splits=splits)

@@ -198,14 +198,14 @@ def test_a_cache_without_the_bouts_it_had_is_damaged(tmp_path):
         data.load("watch", cache=tmp_path)
 
 
-def test_a_cache_of_before_there_were_bouts_is_read(tmp_path):
-    with _cache.building(tmp_path / "set") as folder:
-        _cache.write_arrays(folder, _digits.build({}, tmp_path))
-    path = tmp_path / "set" / "about.json"
-    about = json.loads(path.read_text())
-    assert about.pop("arrays") == ["inputs", "labels", "groups", "domains"]
-    path.write_text(json.dumps(about))
-    read = _cache.read_arrays(tmp_path / "set")
+def test_a_set_without_bouts_is_cached_as_it_always_was(tmp_path):
+    """So that installations of before and after share a cache."""
+    folder = data.prepare("digits", cache=tmp_path)
+    names = {"inputs", "labels", "groups", "domains"}
+    assert {path.stem for path in folder.glob("*.npy")} == names
+    assert set(json.loads((folder / "about.json").read_text())) == {
+        "name", "class_names", "group_names", "domain_names", "by", "protocol", "splits"}
+    read = data.load("digits", cache=tmp_path)
     assert len(read) == 1797 and read.bouts is None and read.recordings is None and read.apart is None
 
 
