@@ -89,16 +89,18 @@ def table(sets: dict) -> str:
     def cell(of):
         return f"{100 * of['accuracy']:.1f} ± {100 * of['half']:.1f}"
 
-    def both(of, value):
-        return " / ".join(value(of[kind]) for kind in KINDS)
+    def both(values):
+        return " / ".join(values[kind] for kind in KINDS)
 
     lines = ["| all windows / recordings apart | queries that overlap | nearest window | ProtoNet, trained on all | "
              "trained on recordings apart |", "|---|---|---|---|---|"]
     for name, found in sets.items():
         for shots, of in found["found"].items():
-            nets = [both(of[kind]["ProtoNet, judged on"], cell) if "ProtoNet, judged on" in of[kind] else "" for kind in KINDS]
-            lines.append(f"| {name}, {shots} | {both(of, lambda one: f'''{100 * one['overlapping']:.1f}''')} | "
-                         f"{both(of, lambda one: cell(one['nearest']))} | {' | '.join(nets)} |")
+            columns = [{kind: f"{100 * one['overlapping']:.1f} %" for kind, one in of.items()},
+                       {kind: cell(one["nearest"]) for kind, one in of.items()},
+                       *({other: cell(one) for other, one in each["ProtoNet, judged on"].items()}
+                         for each in of.values() if "ProtoNet, judged on" in each)]
+            lines.append(f"| {name}, {shots} | " + " | ".join(map(both, columns)) + " |" + " |" * (4 - len(columns)))
     return "\n".join(lines)
 
 
