@@ -9,7 +9,8 @@ products; a primitive keeps both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import wraps
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,23 @@ def replaced(args, places, values) -> list:
     return args
 
 
-def closed(function: Callable, *examples):
+class Program(NamedTuple):
+    """A traced function of leaves, `(*args, *rest) -> [leaves of the result]`; rules of its own for derivatives are kept.
+
+    Args:
+      jaxpr: With `rest` for its constants.
+      count: How many arguments come before the rest.
+    """
+
+    jaxpr: Any
+    count: int
+
+    def __call__(self, *args):
+        results = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, args[self.count:]))(*args[: self.count])
+        return [x if isinstance(x, jax.Array) else jnp.asarray(x, jnp.result_type(x)) for x in results]  # literals are numbers
+
+
+def closed(function: Callable, *examples) -> tuple[Program, list, Any]:
     """The function with what it closes over, tracers among it, as further arguments: `(run, rest, shape)`.
 
     Returns:
@@ -57,33 +74,51 @@ def closed(function: Callable, *examples):
     leaves, structure = jax.tree.flatten(examples)
     program, shape = jax.make_jaxpr(lambda *leaves: function(*jax.tree.unflatten(structure, leaves)), return_shape=True)(
         *leaves)
+    return Program(program.jaxpr, len(leaves)), program.consts, shape
 
-    def run(*args):
-        results = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, args[len(leaves):]))(*args[: len(leaves)])
-        return [x if isinstance(x, jax.Array) else jnp.asarray(x, jnp.result_type(x)) for x in results]  # literals are numbers
 
-    return run, program.consts, shape
+def kept(make: Callable) -> Callable:
+    """`make(function, *rest)`, made once for equal rest and kept with the function itself, for as long as that lives: a
+    cache beside it would keep all that the function closes over, tracers among it."""
+    @wraps(make)
+    def of(function, *rest):
+        made, key = function.__dict__.setdefault("_made", {}), (make, function, *rest)
+        if key not in made:
+            made[key] = make(function, *rest)
+        return made[key]
+
+    return of
 
 
 _linear = Primitive("jaxmeta_linear")
 _linear.multiple_results = True
 
 
-def linear_map(forward: Callable, backward: Callable, x, *fixed):
+def linear_map(forward: Callable, backward: Callable, x, *fixed, like=None):
     """Returns `forward(x, *fixed)`, linear in x, with the transpose `backward(y, *fixed)`; x, y and fixed are pytrees.
 
     Both must be the same objects at every call (functions of a module, or cached) where the traced program is to be
     reused by calls that are not jitted. Derivatives in `fixed` are those that automatic differentiation finds.
+
+    Args:
+      like: What the result is like, shapes are enough; `forward` is then traced only where it is asked for. Default: found
+        by tracing it.
     """
+    if like is None:
+        like = jax.eval_shape(forward, x, *fixed)
     leaves, structure = jax.tree.flatten(x)
     fixed, rest = jax.tree.flatten(fixed)
-    result = jax.tree.structure(jax.eval_shape(forward, x, *jax.tree.unflatten(rest, fixed)))
+    shapes, result = jax.tree.flatten(like)
     results = _linear.bind(*leaves, *fixed, forward=_flat(forward, structure, rest, result),
-                           backward=_flat(backward, result, rest, structure), count=len(leaves))
+                           backward=_flat(backward, result, rest, structure), shapes=_shapes_of(shapes), count=len(leaves))
     return jax.tree.unflatten(result, results)
 
 
-@lru_cache
+def _shapes_of(arrays) -> tuple:
+    return tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays)
+
+
+@kept
 def _flat(function, structure, rest, result):
     """The function from leaves to leaves."""
     def flat(x, fixed):
@@ -93,18 +128,16 @@ def _flat(function, structure, rest, result):
     return flat
 
 
-def _apply(*args, forward, backward, count):
+def _apply(*args, forward, backward, shapes, count):
     return forward(list(args[:count]), list(args[count:]))
 
 
-def _shapes(*args, forward, backward, count):
-    structs = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args]
-    shapes = jax.eval_shape(forward, structs[:count], structs[count:])
+def _abstract(*args, forward, backward, shapes, count):
     return [args[0].update(shape=shape.shape, dtype=shape.dtype, weak_type=False) for shape in shapes]
 
 
-def _jvp(primals, tangents, forward, backward, count):
-    maps = dict(forward=forward, backward=backward, count=count)
+def _jvp(primals, tangents, **maps):
+    forward, count = maps["forward"], maps["count"]
     ys = _linear.bind(*primals, **maps)
     dots = [ad.Zero(jax.typeof(y).to_tangent_aval()) for y in ys]
     if any(_moves(t) for t in tangents[:count]):
@@ -125,32 +158,35 @@ def _moves(tangent) -> bool:
     return type(tangent) is not ad.Zero and tangent.dtype != float0
 
 
-def _transpose(cotangents, *args, forward, backward, count):
-    fixed = args[count:]
+def _transpose(cotangents, *args, forward, backward, shapes, count):
+    xs, fixed = [x.aval for x in args[:count]], args[count:]
     if all(type(ct) is ad.Zero for ct in cotangents):
-        pulled = [ad.Zero(x.aval) for x in args[:count]]
+        pulled = [ad.Zero(x) for x in xs]
     else:
         cotangents = [ad.instantiate_zeros(ct) for ct in cotangents]
-        pulled = _linear.bind(*cotangents, *fixed, forward=backward, backward=forward, count=len(cotangents))
+        pulled = _linear.bind(*cotangents, *fixed, forward=backward, backward=forward, shapes=_shapes_of(xs),
+                              count=len(cotangents))
     return [*pulled, *[None] * len(fixed)]
 
 
-@lru_cache
+@kept
 def _mapped(function, axes):
     return jax.vmap(function, (0, list(axes)))
 
 
-def _batch(args, axes, forward, backward, count):
+def _batch(args, axes, forward, backward, shapes, count):
     size = next(a.shape[axis] for a, axis in zip(args, axes) if axis is not None)
     xs = [jnp.broadcast_to(x[None], (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
           for x, axis in zip(args[:count], axes)]
     rest = tuple(axes[count:])
-    ys = _linear.bind(*xs, *args[count:], forward=_mapped(forward, rest), backward=_mapped(backward, rest), count=count)
+    shapes = tuple(jax.ShapeDtypeStruct((size, *shape.shape), shape.dtype) for shape in shapes)
+    ys = _linear.bind(*xs, *args[count:], forward=_mapped(forward, rest), backward=_mapped(backward, rest), shapes=shapes,
+                      count=count)
     return ys, [0] * len(ys)
 
 
 _linear.def_impl(_apply)
-_linear.def_abstract_eval(_shapes)
+_linear.def_abstract_eval(_abstract)
 mlir.register_lowering(_linear, mlir.lower_fun(_apply, multiple_results=True))
 ad.primitive_jvps[_linear] = _jvp
 ad.primitive_transposes[_linear] = _transpose

@@ -101,7 +101,8 @@ def with_reverse(chain, reverse, first: int, plain=None):
 
         backward = with_derivative(reversed_, again)
         turned = linear_map(forward, lambda v, *fixed: backward(*fixed, *v),
-                            [dots.get(i, jnp.zeros_like(args[i])) for i in moving], *args, *kept)
+                            [dots.get(i, jnp.zeros_like(args[i])) for i in moving], *args, *kept,
+                            like=[results[i] for i in real])
         tangents = dict(zip(real, turned))
         return results, [tangents.get(i) for i in range(len(results))]
 

@@ -9,6 +9,10 @@ $$ (H v,\; (\partial g / \partial c)^T v) = \tfrac{d}{de} \nabla_{(\phi, c)} L(\
 The gradient gets a forward derivative of its own, a `linear_map` with this pull-back as its transpose: unlike a
 `custom_vjp`, that leaves forward mode and all further derivatives as they are.
 
+A loss with a derivative rule of its own that is not the derivative of its value (gradient reversal, clipping on the way
+back) has a field g that is no gradient, and no symmetric Jacobian. Wherever the traced objective has a rule that is not
+believed (see `_rules`), all gradients here but `constant` are `jax.grad`, which is right and slower.
+
 Reference: Kemaev et al., Scalable meta-learning via mixed-mode differentiation (MixFlow-MG), ICML 2025.
 """
 
@@ -22,7 +26,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import _check
-from jaxmeta._linear import closed, linear_map, replaced, with_derivative
+from jaxmeta._linear import Program, closed, linear_map, replaced, with_derivative
+from jaxmeta.estimator._rules import believed
 
 Gradient = Callable
 """Stands for `jax.grad`: `gradient(objective, has_aux=True)(phi) -> (grads, aux)`."""
@@ -53,7 +58,8 @@ def linearising(objective, has_aux: bool = False):
 def finite_difference(size: float = 0.01) -> Gradient:
     """A gradient pulled back by central differences, `(slope(phi + e v) - slope(phi - e v)) / 2 e` with `e = size / |v|`.
 
-    Two gradients more and no second derivative; off by O(e^2), and by round-off over e. Exact in forward mode.
+    Two gradients more and no second derivative; off by O(e^2), and by round-off over e. Exact in forward mode, and, as
+    `jax.grad`, where the objective has derivative rules of its own.
 
     Args:
       size: How far phi is moved, in phi's unit, above 0.
@@ -73,10 +79,13 @@ def finite_difference(size: float = 0.01) -> Gradient:
 
 
 class _Objective(NamedTuple):
-    """An objective as `run(*phi, *rest) -> (value, *aux)`, phi being its first `count` arguments."""
+    """An objective as `run(*phi, *rest) -> (value, *aux)`, phi being all that comes before the rest."""
 
-    count: int
-    run: Callable
+    run: Program
+
+    @property
+    def count(self) -> int:
+        return self.run.count
 
     def slope(self, args, moving=()):
         """`phi -> ((d value / d phi, d value / d args[i] for i in moving), aux)`."""
@@ -96,9 +105,10 @@ def _symmetric(derive, objective, has_aux):
 
     def gradient(phi):
         leaves, structure = jax.tree.flatten(phi)
-        count = len(leaves)
         run, rest, (_, aux) = closed(value_and_aux, phi)
-        this = _Objective(count, run)
+        if not believed(run.jaxpr):
+            return jax.grad(objective, has_aux=has_aux)(phi)
+        this, count = _Objective(run), run.count
 
         def gradient_and_aux(*args):
             (grads, _), aux = this.slope(args)(list(args[:count]))
@@ -112,7 +122,7 @@ def _symmetric(derive, objective, has_aux):
             # Where nobody asks for the derivative of aux, nothing of it is left once compiled.
             _, beside = jax.jvp(lambda *values: run(*replaced(args, moving, values))[1:],
                                 [args[i] for i in moving], [dots[i] for i in moving])
-            return [*grads, *aux], [*linear_map(forward, backward, turned, *fixed), *beside]
+            return [*grads, *aux], [*linear_map(forward, backward, turned, *fixed, like=grads), *beside]
 
         results = with_derivative(gradient_and_aux, rule)(*leaves, *rest)
         grads = jax.tree.unflatten(structure, results[:count])
@@ -148,6 +158,7 @@ def _linearising(objective: _Objective, args, others):
     phi = list(args[: objective.count])
     (grads, _), along, aux = jax.linearize(objective.slope(args, others), phi, has_aux=True)
     run, stored, shape = closed(along, phi)
+    phi = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in phi]  # What is returned closes over no tracer.
 
     def backward(v, *stored):
         return jax.tree.unflatten(jax.tree.structure(shape), run(*v, *stored))
