@@ -74,7 +74,7 @@ def forward(directions: Directions, gradient=jax.grad, over: Mapper | None = Non
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
-      A stateless `Estimator`.
+      A stateless `Estimator`. Estimating refuses, by ValueError, losses with a `jax.custom_vjp` that the derivative meets.
 
     References: Franceschi et al., Forward and reverse gradient-based hyperparameter optimization, ICML 2017 (`basis`);
     Shen et al., Memory-efficient gradient unrolling for large-scale bi-level optimization, NeurIPS 2024.
@@ -89,7 +89,13 @@ def forward(directions: Directions, gradient=jax.grad, over: Mapper | None = Non
             def push(v):
                 return jax.jvp(lambda theta: outcome(key, bilevel, theta, task, gradient), (theta,), (v,), has_aux=True)
 
-            loss, slopes, aux = jax.vmap(push, out_axes=(None, 0, None))(v)  # The run itself is done once.
+            try:
+                loss, slopes, aux = jax.vmap(push, out_axes=(None, 0, None))(v)  # The run itself is done once.
+            except TypeError as error:
+                if "custom_vjp" not in str(error):
+                    raise
+                raise ValueError("forward() needs losses that have a forward derivative, got one with a jax.custom_vjp; give "
+                                 "its rule as a jax.custom_jvp, or use unrolled()") from error
             return mean(along(slopes, v)), {"losses": loss, "aux": aux}
 
         return estimate_over(over, one, key, theta, tasks, tasks.weight), state
