@@ -78,6 +78,32 @@ def finite_difference(size: float = 0.01) -> Gradient:
     return lambda objective, has_aux=False: _symmetric(derive, objective, has_aux)
 
 
+class Jacobian(NamedTuple):
+    """That of the gradient of an objective: its Hessian, and no symmetric matrix where the objective has derivative rules of its
+    own.
+
+    Args:
+      along: `v -> J v`.
+      transposed: `v -> J' v`.
+      symmetric: Whether both are the same.
+    """
+
+    along: Callable
+    transposed: Callable
+    symmetric: bool
+
+    @classmethod
+    def at(cls, objective, phi) -> Jacobian:
+        """At `phi`; one linearisation serves all products."""
+        run, *_ = closed(objective, phi)
+        if believed(run.jaxpr):
+            _, along = jax.linearize(jax.grad(objective), phi)
+            return cls(along, along, True)
+        _, pull = jax.vjp(jax.grad(objective), phi)
+        push = jax.linear_transpose(lambda v: pull(v)[0], phi)
+        return cls(lambda v: push(v)[0], lambda v: pull(v)[0], False)
+
+
 class _Objective(NamedTuple):
     """An objective as `run(*phi, *rest) -> (value, *aux)`, phi being all that comes before the rest."""
 

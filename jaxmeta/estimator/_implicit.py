@@ -8,7 +8,8 @@ $$ \frac{d}{d\theta} outer = \frac{\partial\, outer}{\partial \theta}
    H v = \frac{\partial\, outer}{\partial \phi}, \qquad H = \frac{\partial^2 F}{\partial \phi^2}, $$
 
 where theta acts through the loss, the penalty and the start that the penalty looks back to. The estimators here differ in
-how they get v and in how they take the mixed derivative.
+how they get v and in how they take the mixed derivative. Where a loss has derivative rules of its own, H is the transposed
+Jacobian of what these make of `dF / d phi`, and need not be symmetric.
 """
 
 from __future__ import annotations
@@ -26,68 +27,84 @@ from jaxmeta import _check, process
 from jaxmeta._pytree import constants, merge, moving
 from jaxmeta.base import Bilevel, Estimator, Learner
 from jaxmeta.estimator._estimate import estimate_over, estimator, idle_leaves
-from jaxmeta.estimator._gradients import recomputing
-from jaxmeta.estimator._linear import Solver, cg, identity
+from jaxmeta.estimator._gradients import Jacobian, recomputing
+from jaxmeta.estimator._linear import Product, Solver, cg, identity
 from jaxmeta.parallel import Mapper, over_tasks
 from jaxmeta.process import judged
 
 
 def implicit(solver: Solver = cg(16), tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
-    """The derivative where learning ends, by the implicit function theorem: right where `d F / d phi = 0`.
+    r"""The derivative where learning ends, by the implicit function theorem: right where `d F / d phi = 0`.
 
     `d outer / d theta = partial_theta outer - (d2F / d theta d phi)' H^-1 d outer / d phi`, with F the loss on the support
     plus the penalty and H its Hessian in phi. No step of the learning is stored, and none but the end matters: the outer
     objective may look at the start and the end of the trajectory. A loss that draws random numbers is taken with one key,
     drawn once for F and all its derivatives. The estimate is differentiable in turn, by unrolling the learning.
 
+    How far from right the derivative d is at phi_K is predicted from where a Newton step would end learning,
+    $|d(\phi_K) - d(\hat\phi)| / |d(\hat\phi)|$ with $\hat\phi = \phi_K - H^{-1} dF/d\phi$, which does not depend on
+    where learning began. It takes two solves more, and costs nothing in a compiled program that does not look at it.
+
     Args:
       solver: Of `H v = b`, such as `cg`, `neumann`, `nystrom`, `direct` or `identity`. Products with H are forward over
-        reverse.
-      tolerance: The relative stationarity up to which a task counts as converged, above 0.
+        reverse; with a loss that has derivative rules of its own, reverse over reverse, and only for the solvers that need
+        no symmetry, `direct` and `neumann`.
+      tolerance: The error up to which a task counts as converged, above 0.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
       A stateless `Estimator`, whose info has, `[T]`: "residual", `|H v - b| / |b|` of the solve, computed anew, with no
       damping; "iterations", the products with H that it took; "stationarity", `|d F / d phi|` at the end over that at the
-      start; "converged", whether that is at most the tolerance. Where it is not, the derivative is not to be trusted.
+      start, which says how far learning came and not what is left; "error", the predicted error; "converged", whether that
+      and the residuals of the solves are at most the tolerance. Where it is not, the derivative is not to be trusted. With
+      a solver that takes no products, `identity`, nothing is known of the error, and both are absent.
 
     Raises:
-      ValueError: From `init`, for leaves of theta that only say how the end of learning is reached (a start without
-        a proximal term, step sizes, preconditioners), whose derivative would be zero by construction; and for an outer
-        objective that looks at the path or the losses on the way.
+      ValueError: From `init`, for leaves of theta that act on neither loss nor penalty at the end: on where learning began
+        without a proximal term, or on its update (step sizes, preconditioners; thresholds of proximal steps, which move the
+        end to where no gradient vanishes). Their derivative would be zero by construction. For an outer
+        objective that looks at the path or the losses on the way. While tracing, for `cg` and `nystrom` with a loss that
+        has derivative rules of its own.
 
     References: Rajeswaran et al., Meta-learning with implicit gradients, NeurIPS 2019; Lorraine, Vicol and Duvenaud,
     AISTATS 2020.
     """
+    _check.number("tolerance", tolerance, above=0)
 
     def solve(key, end: End, cotangent):
-        b, unravel = ravel_pytree(cotangent)
-        _, along = jax.linearize(jax.grad(end.objective), end.phi)
+        jacobian = Jacobian.at(end.objective, end.phi)
 
-        def product(v):
-            return ravel_pytree(along(unravel(v)))[0]
+        def solved(times, right):
+            b, unravel = ravel_pytree(right)
+            product = Product(lambda v: ravel_pytree(times(unravel(v)))[0], jacobian.symmetric)
+            x, iterations = solver(key, product, b)
+            return unravel(x), _ratio(product(x) - b, b), iterations
 
-        v, iterations = solver(key, product, b)
-        report = {"residual": _ratio(product(v) - b, b), "iterations": jnp.asarray(iterations)}
-        return unravel(v), report
+        v, residual, iterations = solved(jacobian.transposed, cotangent)
 
-    return at_the_end(solve, recomputing, tolerance, over)
+        def remaining():
+            step, off, _ = solved(jacobian.along, optax.tree.scale(-1, end.slope))
+            return step, (residual <= tolerance) & (off <= tolerance)
+
+        known = not (isinstance(iterations, int) and iterations == 0)
+        return v, {"residual": residual, "iterations": jnp.asarray(iterations)}, remaining if known else None
+
+    return at_the_end(solve, recomputing, over, tolerance)
 
 
-def t1t2(rate: float = 1.0, tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
+def t1t2(rate: float = 1.0, over: Mapper | None = None) -> Estimator:
     """As `implicit`, with `rate I` for the inverse Hessian: the derivative through one last step of gradient descent.
 
     Args:
       rate: Above 0, the step size of the low level.
-      tolerance: As in `implicit`.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
-      A stateless `Estimator`.
+      A stateless `Estimator`, whose info has "residual", "iterations" and "stationarity" as that of `implicit`.
 
     Reference: Luketina et al., Scalable gradient-based tuning of continuous regularization hyperparameters, ICML 2016.
     """
-    return implicit(identity(rate), tolerance, over)
+    return implicit(identity(rate), over=over)
 
 
 class End(NamedTuple):
@@ -108,10 +125,10 @@ class End(NamedTuple):
     memory: PyTree
 
 
-def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estimator:
-    """The estimator that gets v from `solve(key, end, d outer / d phi) -> (v, report)` and pulls it back to theta through
-    `gradient`, which stands for `jax.grad` as in `jaxmeta.trajectory`."""
-    _check.number("tolerance", tolerance, above=0)
+def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> Estimator:
+    """The estimator that gets v from `solve(key, end, d outer / d phi) -> (v, report, remaining)` and pulls it back to theta
+    through `gradient`, which stands for `jax.grad` as in `jaxmeta.trajectory`. `remaining() -> (step, sound)` is what is left
+    to where the slope vanishes, and whether v and it were found; None where nothing is known of it."""
     over = over_tasks() if over is None else over
 
     def init(key, bilevel: Bilevel, theta, tasks):
@@ -130,8 +147,9 @@ def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estima
         idle = idle_leaves(key_theta, jax.jit(conditions), theta)
         if idle:
             raise ValueError(
-                "a derivative at the end of learning is zero in what only says how that end is reached, got theta's leaf "
-                f"'{idle[0]}'; compose a learned start with proximal(...), use unrolled(), or keep that bias with fixed(...)")
+                "a derivative at the end of learning knows only ends where the gradient of loss plus penalty vanishes, got theta's "
+                f"leaf '{idle[0]}', on which neither depends there; compose a learned start with proximal(...), use unrolled() or "
+                "truncated(...), or keep that bias with fixed(...)")
 
         def of_the_way(way):
             path, losses = way
@@ -152,19 +170,28 @@ def at_the_end(solve, gradient, tolerance: float, over: Mapper | None) -> Estima
             start, objective, outer = _parts(keys, bilevel, task, walked)
             last = moving(walked.end)
             first, of_theta = jax.vjp(start, theta)
-            (loss, aux), (explicit, explicit_first, cotangent) = jax.value_and_grad(
-                outer, argnums=(0, 1, 2), has_aux=True)(theta, first, last, walked)
-            slope, pull = jax.vjp(
-                lambda theta, first: gradient(lambda phi: objective(theta, first, phi))(last), theta, first)
             learner = bilevel.bias.shape(theta, task, bilevel.learner)
-            end = End(lambda phi: objective(theta, first, phi), last, slope, learner, memory)
-            v, report = solve(keys.solve, end, cotangent)
-            mixed, mixed_first = pull(v)
-            (through_first,) = of_theta(optax.tree.sub(explicit_first, mixed_first))
-            grad = optax.tree.add(optax.tree.sub(explicit, mixed), through_first)
-            stationarity = _ratio(slope, jax.grad(end.objective)(first))
-            return grad, {"losses": loss, "aux": aux, "stationarity": stationarity,
-                          "converged": stationarity <= tolerance, **report}
+
+            def at(phi):
+                (loss, aux), (explicit, explicit_first, cotangent) = jax.value_and_grad(
+                    outer, argnums=(0, 1, 2), has_aux=True)(theta, first, phi, walked)
+                slope, pull = jax.vjp(
+                    lambda theta, first: gradient(lambda phi: objective(theta, first, phi))(phi), theta, first)
+                end = End(lambda phi: objective(theta, first, phi), phi, slope, learner, memory)
+                v, report, remaining = solve(keys.solve, end, cotangent)
+                mixed, mixed_first = pull(v)
+                (through_first,) = of_theta(optax.tree.sub(explicit_first, mixed_first))
+                grad = optax.tree.add(optax.tree.sub(explicit, mixed), through_first)
+                stationarity = _ratio(slope, jax.grad(end.objective)(first))
+                return grad, {"losses": loss, "aux": aux, "stationarity": stationarity, **report}, remaining
+
+            grad, each, remaining = at(last)
+            if remaining is not None:
+                step, sound = remaining()
+                right = at(optax.tree.add(last, step))[0]
+                error = _ratio(optax.tree.sub(grad, right), right)
+                each |= {"error": error, "converged": sound & (error <= tolerance)}
+            return grad, each
 
         return estimate_over(over, one, key, theta, tasks, tasks.weight), state
 

@@ -1,12 +1,14 @@
 """Solvers of `H x = b` by products with H, the Hessian of low-level learning: what an implicit derivative costs.
 
-A `Solver` is `(key, product, b) -> (x, iterations)`, where `product(v) = H v` on vectors `[D]`, H is symmetric `[D, D]`, and
-`iterations` is how many products it took. None raises where it fails: the residual is for the caller to look at.
+A `Solver` is `(key, product, b) -> (x, iterations)`, where `product(v) = H v` on vectors `[D]`, H is `[D, D]`, symmetric
+unless `product.symmetric` says that it is not, and `iterations` is how many products it took. None raises where it fails: the
+residual is for the caller to look at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,21 @@ from jaxmeta import _check
 
 Vector = Float[Array, " D"]
 Solver = Callable[[Key[Array, ""], Callable[[Vector], Vector], Vector], tuple[Vector, Int[Array, ""] | int]]
+
+
+class Product(NamedTuple):
+    """`v -> H v`.
+
+    Args:
+      times: The product.
+      symmetric: Whether H is.
+    """
+
+    times: Callable[[Vector], Vector]
+    symmetric: bool = True
+
+    def __call__(self, v):
+        return self.times(v)
 
 
 def cg(iterations: int = 16, damping: float = 0.0) -> Solver:
@@ -29,7 +46,7 @@ def cg(iterations: int = 16, damping: float = 0.0) -> Solver:
       damping: Added to the curvature, at least 0; it biases x and helps where H is ill-conditioned or indefinite.
 
     Returns:
-      A `Solver` for positive definite H.
+      A `Solver` for positive definite H, which refuses by ValueError one that is not symmetric.
 
     Reference: Hestenes and Stiefel, 1952; Rajeswaran et al., Meta-learning with implicit gradients, NeurIPS 2019 (5
     iterations).
@@ -38,6 +55,7 @@ def cg(iterations: int = 16, damping: float = 0.0) -> Solver:
     _check.number("damping of cg", damping, least=0)
 
     def solve(key, product, b):
+        _check_symmetric("cg", product)
         square = b @ b
         floor = jnp.finfo(b.dtype).eps ** 2 * square
 
@@ -111,7 +129,7 @@ def nystrom(rank: int = 10, damping: float = 0.01) -> Solver:
       damping: Above 0.
 
     Returns:
-      A `Solver`, which refuses by ValueError a rank above D.
+      A `Solver`, which refuses by ValueError a rank above D, and an H that is not symmetric.
 
     Reference: Hataya and Yamada, Nyström method for accurate and scalable implicit differentiation, AISTATS 2023.
     """
@@ -119,6 +137,7 @@ def nystrom(rank: int = 10, damping: float = 0.01) -> Solver:
     _check.number("damping of nystrom", damping, above=0)
 
     def solve(key, product, b):
+        _check_symmetric("nystrom", product)
         if rank > b.size:
             raise ValueError(f"rank of nystrom must be at most the {b.size} low-level parameters, got {rank}; "
                              "give fewer, or use direct()")
@@ -139,11 +158,22 @@ def direct() -> Solver:
       A `Solver`; x is not finite where H is singular.
     """
     def solve(key, product, b):
-        return jnp.linalg.solve(_columns(product, jnp.arange(b.size), b), b), b.size
+        columns = _columns(product, jnp.arange(b.size), b)
+        return jnp.linalg.solve(columns if _symmetric(product) else columns.T, b), b.size
 
     return solve
 
 
+def _symmetric(product) -> bool:
+    return getattr(product, "symmetric", True)
+
+
+def _check_symmetric(name: str, product) -> None:
+    if not _symmetric(product):
+        raise ValueError(f"{name} needs a symmetric Hessian, got the Jacobian of a loss with a derivative rule of its own (a "
+                         "jax.custom_vjp or jax.custom_jvp), which may have none; take direct() or neumann(), or unrolled()")
+
+
 def _columns(product, chosen, b):
-    """Columns of H, as rows `[rank, D]`: H is symmetric."""
+    """Columns of H, as rows `[rank, D]`."""
     return jax.vmap(product)(jax.nn.one_hot(chosen, b.size, dtype=b.dtype))

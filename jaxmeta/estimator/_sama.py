@@ -11,7 +11,7 @@ from jaxmeta.estimator._implicit import End, at_the_end
 from jaxmeta.parallel import Mapper
 
 
-def sama(size: float = 0.01, tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
+def sama(size: float = 0.01, over: Mapper | None = None) -> Estimator:
     """As `implicit`, for large models: `v = D d outer / d phi`, the mixed derivative by central differences along v.
 
     `d outer / d theta = partial_theta outer - (dF/d theta at phi + e v - dF/d theta at phi - e v) / 2 e`, `e = size / |v|`.
@@ -27,12 +27,11 @@ def sama(size: float = 0.01, tolerance: float = 1e-3, over: Mapper | None = None
 
     Args:
       size: How far phi is moved for the difference, in phi's unit, above 0.
-      tolerance: As in `implicit`.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
-      A stateless `Estimator`, whose info has "stationarity" and "converged" as that of `implicit`. Four gradients a task
-      beside the learning, no second derivative.
+      A stateless `Estimator`, whose info has "stationarity" as that of `implicit`. Four gradients a task beside the learning,
+      no second derivative but with a loss that has derivative rules of its own, see `finite_difference`.
 
     Raises:
       ValueError: As `implicit`.
@@ -45,6 +44,6 @@ def sama(size: float = 0.01, tolerance: float = 1e-3, over: Mapper | None = None
             return end.learner.update.update(slope, end.memory, end.phi)[0]
 
         _, answer = jax.jvp(step, (end.slope,), (jax.tree.map(jnp.ones_like, end.slope),))
-        return jax.tree.map(lambda d, b: jnp.where(jnp.isfinite(d), -d, 0) * b, answer, cotangent), {}
+        return jax.tree.map(lambda d, b: jnp.where(jnp.isfinite(d), -d, 0) * b, answer, cotangent), {}, None
 
-    return at_the_end(solve, finite_difference(size), tolerance, over)
+    return at_the_end(solve, finite_difference(size), over)
