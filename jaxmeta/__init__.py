@@ -34,6 +34,7 @@ _PUBLIC = {
                      "query_loss"),
     "jaxmeta.process": ("adapt", "advance", "begin", "no_penalty", "outcome", "predict", "trajectory"),
     "jaxmeta.parallel": ("over_tasks", "task_mesh"),
+    "jaxmeta._programs": ("cache",),
     "jaxmeta._pytree": ("everything", "excluding", "named", "take"),
     "jaxmeta.algorithms": ("anil", "boil", "cavia", "fomaml", "imaml", "maml", "meta_curvature", "meta_sgd", "protonet",
                            "r2d2", "reptile"),

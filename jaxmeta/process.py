@@ -10,7 +10,7 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Int, Key, PyTree
 
-from jaxmeta import _check
+from jaxmeta import _check, _programs
 from jaxmeta._pytree import constants, merge, moving
 from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory, asked
 
@@ -153,13 +153,16 @@ def objective(key: Key[Array, ""], learner: Learner, start: PyTree, phi: PyTree,
 def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> PyTree:
     """The low-level process: `trajectory`, of which only phi_K is kept.
 
+    Called without `jax.jit` it is one compiled program all the same: it needs the memory of one phi, and compiles once for all
+    tasks of the same shapes, also where a bias shapes the learner anew for each of them.
+
     >>> import jax, optax, jaxmeta as jm
     >>> learner = jm.Learner(lambda key, task: 0.0, lambda key, phi, b: ((phi - b) ** 2, {}), jm.no_penalty,
     ...                      optax.sgd(0.25), steps=2)
     >>> float(jm.adapt(jax.random.key(0), learner, jm.Task(support=1.0, query=None)))
     0.75
     """
-    return trajectory(key, learner, task, gradient, scan).end
+    return _programs.run(lambda key, task: trajectory(key, learner, task, gradient, scan).end, key, task)
 
 
 def outcome(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad,

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-_WORTH_KEEPING = 0.3  # seconds of compilation
-
 
 class Refusal(Exception):
     """What was asked for cannot be done; the message is the one sentence that says why. Exit code 2."""
@@ -59,13 +57,12 @@ def start_jax(compilation_cache: bool) -> None:
     """Makes every core of a CPU a device, and keeps compiled programs from one command to the next."""
     import jax
 
-    from jaxmeta.data import cache_folder
+    from jaxmeta import cache
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
                       else os.cpu_count() or 1)
     if compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
+        cache()
 
 
 def read_json(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ import optax
 from jaxtyping import Array, Key
 
 from jaxmeta import _check
+from jaxmeta._programs import Program
 from jaxmeta._pytree import paths
 from jaxmeta.base import Algorithm
 from jaxmeta.evaluation._adaptation import default_over, outcomes, partial, scalars
@@ -189,9 +191,9 @@ def _before(record, session: Session) -> bool:
 
 def _compiled_steps(session: Session, algorithm, optimiser, capacity, key):
     """The compiled outer steps. What they take is put where they want it: over the devices, if tasks are shared out."""
-    steps = jax.jit(outer_steps(algorithm, optimiser, session.source.drawn, capacity), donate_argnums=0)
-    compiled = steps.lower(session.state, key, session.source.shapes, jax.ShapeDtypeStruct((), jnp.int32)).compile()
-    place, place_key, place_source, place_count = compiled.input_shardings[0]
+    compiled = Program(outer_steps(algorithm, optimiser, session.source.drawn, capacity), session.state, key,
+                       session.source.shapes, jax.ShapeDtypeStruct((), jnp.int32), donate=(0,))
+    place, place_key, place_source, place_count = compiled.shardings
     key = jax.device_put(key, place_key)
     sampler = session.source.drawn and jax.device_put(session.source.shapes, place_source)
 
@@ -204,8 +206,8 @@ def _compiled_steps(session: Session, algorithm, optimiser, capacity, key):
 
 def _compiled_validation(session: Session, key, algorithm, sample, episodes, over):
     settings = {"bilevel": algorithm.bilevel, "episodes": episodes, "over": over, "steps": None}
-    compiled = outcomes.lower(key, session.state.theta, sample, **settings).compile()
-    place_key, place, place_sample = compiled.input_shardings[0]
+    compiled = Program(functools.partial(outcomes, **settings), key, session.state.theta, sample)
+    place_key, place, place_sample = compiled.shardings
     key, sample = jax.device_put((key, sample), (place_key, place_sample))
     return lambda theta: compiled(key, jax.device_put(theta, place), sample)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxmeta import _check
+from jaxmeta._programs import run
 from jaxmeta.evaluation._adaptation import partial
 
 
@@ -48,8 +50,8 @@ def source_of(sample, tasks: int, capacity: int) -> Source:
     """
     if callable(sample):
         sampler = partial(sample)
-        draw = jax.jit(lambda sampler, key: jax.vmap(sampler)(jax.random.split(key, tasks)))
-        return Source(tasks, tasks, lambda key: draw(sampler, key), sampler, lambda count: sampler,
+        draw = functools.partial(run, lambda key: jax.vmap(sampler)(jax.random.split(key, tasks)))
+        return Source(tasks, tasks, draw, sampler, lambda count: sampler,
                       lambda: None, lambda place, step: None)
     if not hasattr(sample, "__iter__"):
         raise ValueError(f"sample must be a function key -> Task or an iterable of batched Tasks, got "

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from jaxmeta._programs import run
 from jaxmeta.base import Algorithm
 from jaxmeta.evaluation._adaptation import scalars
 from jaxmeta.training._state import TrainState
@@ -46,7 +47,7 @@ def step_keys(key, step):
 def initial_state(key, algorithm: Algorithm, optimiser, tasks: PyTree) -> TrainState:
     """The state before the first step, from one batch of tasks."""
     key_theta, key_estimator = jax.random.split(key)
-    theta = jax.jit(algorithm.bilevel.init)(key_theta, jax.tree.map(lambda leaf: leaf[0], tasks))
+    theta = run(algorithm.bilevel.init, key_theta, jax.tree.map(lambda leaf: leaf[0], tasks))
     # A weakly typed leaf would come back strongly typed from the first step and compile everything again.
     theta = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), theta)
     estimator = algorithm.estimator.init(key_estimator, algorithm.bilevel, theta, tasks)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import counted
 from small import draw, learner, lines, sample, train
 
 import jaxmeta as jm
@@ -149,3 +150,23 @@ def test_an_optimiser_that_asks_for_the_value():
         fitted = fit(jax.random.key(0), jm.maml(learner()), sample,
                      optax.chain(optax.adam(0.01), optax.contrib.reduce_on_plateau()), 3, tasks=2, progress=silent)
     assert int(fitted.state.step) == 3
+
+
+def test_a_fit_of_equal_settings_compiles_nothing():
+    """All is built anew: learner, algorithm, optimiser and a plain function as the sampler."""
+    def once(key):
+        return train(None, 8, sample=lambda key: draw(jnp.full((), 0.3), key), algorithm=jm.maml(learner()), key=key)
+
+    first = once(0)
+    with counted() as compiled:
+        again = once(0)
+        assert compiled() == 0
+        other = once(1)
+        assert compiled() == 0
+    chex.assert_trees_all_equal(again.state, first.state)
+    assert float(other.theta["slope"]) != float(first.theta["slope"])
+
+
+def test_a_fit_of_other_settings_is_not_taken_for_it():
+    slow, fast = (train(None, 4, algorithm=jm.maml(learner(rate=rate))) for rate in (0.01, 0.2))
+    assert float(slow.theta["slope"]) != float(fast.theta["slope"])
