@@ -68,13 +68,12 @@ def evaluate(
                                  "it; leave it out")
             wanted |= {"evaluation_ways": len(runs.targets[0]), "evaluation_shots": 1, "queries": 1}
         configuration = dataclasses.replace(trained, **{name: value for name, value in wanted.items() if value is not None})
+        configuration = experiment.checked(configuration)
         start_jax(compilation_cache)
         if runs is None:
             dataset = sets.load(configuration.data)
-            configuration = experiment.complete(configuration, dataset)
             bilevel, sample = experiment.evaluation(configuration, dataset, split)
         else:  # the data that it was trained on need not be there
-            configuration = experiment.checked(configuration)
             experiment.checked_inputs(configuration, lake.name, runs.support.shape[2:])
             bilevel = experiment.judged(configuration)
         task = experiment.shapes(configuration, configuration.ways)

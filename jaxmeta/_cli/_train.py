@@ -154,11 +154,11 @@ def _configuration(out: Path, given: dict, resume: bool):
 
 
 def saved_configuration(folder: Path):
-    """The configuration that a run was made with."""
+    """The configuration that a run was made with, complete."""
     from jaxmeta.experiment import Configuration
 
-    return Configuration.of({name: value for name, value in read_json(folder / "configuration.json").items()
-                             if name != "fit"})
+    path = folder / "configuration.json"
+    return Configuration.recorded({name: value for name, value in read_json(path).items() if name != "fit"}, path)
 
 
 _NAMES = {

@@ -84,6 +84,25 @@ class Configuration:
             chosen("setting of a configuration", name, known)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
+    @classmethod
+    def recorded(cls, fields: dict, where: object = "the record") -> Configuration:
+        """The complete configuration that a run was made with, as it was written down; nothing is filled in.
+
+        Raises:
+          ValueError: If a setting is unknown, or one is missing: no default says how that run was made.
+        """
+        # Older records lack these, and this is what they meant.
+        said = {"reflections": False, "warps": False, "evaluation_rate": fields.get("inner_rate"), **fields}
+        spare = {"steps", "classes"} | ({"centre", "scale"} if len(said.get("inputs") or ()) == 3 else set())
+        unsaid = [field.name for field in dataclasses.fields(cls)
+                  if field.name not in spare and said.get(field.name) is None]
+        if unsaid:
+            more = f" and {len(unsaid) - 3} more" if len(unsaid) > 3 else ""
+            raise ValueError(f"{where} must say all that its run was made with, got nothing for {', '.join(unsaid[:3])}{more}; "
+                             "write it down as dataclasses.asdict of a complete Configuration has it, or judge theta from "
+                             "Python with jaxmeta.evaluation.evaluate")
+        return cls.of(said)
+
 
 _LEAST = {"width": 1, "ways": 2, "shots": 1, "queries": 1, "evaluation_ways": 2, "evaluation_shots": 1, "inner_steps": 0,
           "evaluation_steps": 0, "tasks": 1, "steps": 1, "seed": 0}

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,29 @@ def test_bad_options_of_the_other_commands_are_refused(trained, tmp_path):
     }
     for answer, sentence in zip(in_one_process(*cases), cases.values()):
         check_refusal(answer, sentence)
+
+
+def test_what_a_record_does_not_say_is_not_filled_in(trained, tmp_path):
+    """A run of `jaxmeta.fit` without a configuration, one whose record has open ends, and one of before settings were added."""
+    out, _ = trained
+    whole = json.loads((out / "configuration.json").read_text())
+    later = {"reflections", "warps", "evaluation_rate"}
+    records = {"fit": {"fit": whole["fit"]}, "some": {"fit": whole["fit"], "ways": 2, "algorithm": "maml"},
+               "open": {**whole, "inner_steps": None}, "old": {name: whole[name] for name in whole if name not in later}}
+    for name, record in records.items():
+        shutil.copytree(out, tmp_path / name)
+        (tmp_path / name / "configuration.json").write_text(json.dumps(record))
+    shared = ["--episodes", 10, "--json"]
+    fit, some, open_, resumed, old, new = in_one_process(
+        *(["evaluate", tmp_path / name, *shared] for name in ("fit", "some", "open")),
+        ["train", "--resume", "--out", tmp_path / "open"],
+        *(["evaluate", folder, *shared] for folder in (tmp_path / "old", out)))
+    check_refusal(fit, "must say all that its run was made with, got nothing for algorithm, data, model and")
+    check_refusal(some, "got nothing for data, model, width and")
+    for answer in (open_, resumed):
+        check_refusal(answer, "got nothing for inner_steps;")
+    assert old[0] == new[0] == 0, old
+    assert json.loads(old[1]) == {**json.loads(new[1]), "run": str(tmp_path / "old")}
 
 
 def test_an_error_within_keeps_its_traceback(tmp_path):
