@@ -45,7 +45,7 @@ _PUBLIC = {
                           "implicit", "linearising", "mixed", "neumann", "nres", "nystrom", "one_step", "pes",
                           "rebuilding", "recomputing", "reversible", "sama", "saving", "segments", "t1t2", "truncated",
                           "unrolled"),
-    "jaxmeta.learner": ("cross_entropy", "gradient", "prototypes", "ridge", "ridge_regression", "squared_error"),
+    "jaxmeta.learner": ("adam", "cross_entropy", "gradient", "prototypes", "ridge", "ridge_regression", "squared_error"),
     "jaxmeta.tasks": ("episodes", "inductive", "pool", "quadratics", "rotations", "sinusoids", "stream"),
     "jaxmeta.evaluation": ("compare",),
     "jaxmeta.training": ("fit",),
