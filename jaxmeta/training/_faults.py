@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.base import Algorithm
+from jaxmeta.training._diagnosis import cause, not_finite
 from jaxmeta.training._state import TrainState
 from jaxmeta.training._step import draw_tasks, step_keys
 
@@ -18,13 +19,13 @@ from jaxmeta.training._step import draw_tasks, step_keys
 class NonFinite(FloatingPointError):
     """An outer step came out as NaN or infinity and was not taken.
 
-    `step` is its number from 1, `tasks` the places in the meta-batch that did it (empty if only their sum overflowed),
-    `checkpoint` the newest checkpoint or None, and `fitted` what was reached before.
+    `step` is its number from 1, `tasks` the places in the meta-batch of the non-finite tasks (empty if each is finite), `cause`
+    what was found and what to do, `checkpoint` the newest checkpoint or None, and `fitted` what was reached before.
     """
 
-    def __init__(self, message: str, step: int, tasks: list[int], checkpoint, fitted: Any):
+    def __init__(self, message: str, step: int, tasks: list[int], cause: str, checkpoint, fitted: Any):
         super().__init__(message)
-        self.step, self.tasks, self.checkpoint, self.fitted = step, tasks, checkpoint, fitted
+        self.step, self.tasks, self.cause, self.checkpoint, self.fitted = step, tasks, cause, checkpoint, fitted
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,8 +61,15 @@ def deferred_signals():
             signal.signal(number, handler)
 
 
-def guilty(algorithm: Algorithm, state: TrainState, key, source, place: int, drawn: int | None) -> list[int]:
-    """The places in the next step's meta-batch whose loss or gradient is not finite at this state.
+class Failure(NamedTuple):
+    """What is known of a step that was not taken: the places in its meta-batch of the `tasks` that are not finite, and why."""
+
+    tasks: list[int]
+    cause: str
+
+
+def examined(algorithm: Algorithm, state: TrainState, key, source, place: int, drawn: int | None) -> Failure:
+    """Which tasks of the next step's meta-batch have a loss or gradient that is not finite at this state, and why.
 
     The estimate averages gradients over tasks, so each task is tried in a meta-batch of its own copies, which keeps the
     shapes (one compilation) and its key (by its place).
@@ -70,12 +78,27 @@ def guilty(algorithm: Algorithm, state: TrainState, key, source, place: int, dra
     tasks = jax.jit(draw_tasks, static_argnums=3)(source, key_tasks, place, drawn)
 
     @jax.jit
-    def finite(state, tasks, place):
-        copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[place], leaf.shape), tasks)
+    def finite(state, tasks, place=None):
+        if place is not None:
+            tasks = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[place], leaf.shape), tasks)
         estimate, _ = algorithm.estimator.estimate(
-            key_estimate, algorithm.bilevel, state.theta, copies, state.estimator)
-        parts = (estimate.info["losses"][place], estimate.grad)
-        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(parts)]).all()
+            key_estimate, algorithm.bilevel, state.theta, tasks, state.estimator)
+        loss = estimate.loss if place is None else estimate.info["losses"][place]
+        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, estimate.grad))]).all()
 
     count = jax.tree.leaves(tasks)[0].shape[0]
-    return [place for place in range(count) if not finite(state, tasks, place)]
+    places = [place for place in range(count) if not finite(state, tasks, place)]
+    if places:
+        task = jax.tree.map(lambda leaf: leaf[places[0]], tasks)
+        try:
+            why = cause(jax.random.split(key_estimate, count)[places[0]], algorithm.bilevel, state.theta, task)
+        except Exception:  # A learner that cannot be looked into must not hide that its step failed.
+            why = None
+    elif finite(state, tasks):
+        why = "the outer optimiser's step is not finite though loss and gradient are; try a smaller outer rate"
+    else:
+        why = "each task is finite and their sum is not; scale the outer loss down"
+    if why is None and (bad := not_finite(state.estimator)):
+        why = f"what the estimator carries is not finite, in '{bad[0]}'; try a smaller inner learning rate"
+    return Failure(places, why or "the cause was not found: theta, the data and learning itself are finite, only the derivative "
+                   "through it is not; a smaller inner learning rate or fewer inner steps may help")

@@ -23,7 +23,7 @@ from jaxmeta.evaluation._adaptation import default_over, outcomes, partial, scal
 from jaxmeta.parallel import Mapper
 from jaxmeta.process import outcome
 from jaxmeta.training import _checkpoint, _run
-from jaxmeta.training._faults import Interrupted, NonFinite, deferred_signals, guilty
+from jaxmeta.training._faults import Interrupted, NonFinite, deferred_signals, examined
 from jaxmeta.training._progress import Progress, default
 from jaxmeta.training._session import Session, advance, log, restore, save, tell, validate
 from jaxmeta.training._source import source_of
@@ -223,14 +223,13 @@ def _next_multiple(step: int, every: int) -> int:
 def _non_finite(session: Session, algorithm: Algorithm, key) -> NonFinite:
     log(session)
     step = session.step + 1
-    places = guilty(algorithm, session.state, key, *session.failed, session.source.drawn)
+    tasks, why = examined(algorithm, session.state, key, *session.failed, session.source.drawn)
     saved = _checkpoint.steps_in(session.run) if session.run else []
     checkpoint = _checkpoint.folder_of(session.run) / str(saved[-1]) if saved else None
-    which = f"task {', '.join(map(str, places))} of the meta-batch" if places else "the sum over the meta-batch"
+    which = f"task {', '.join(map(str, tasks))}" if tasks else "no task by itself"
     return NonFinite(
-        f"the outer loss or its gradient is not finite at step {step}, in {which}; the last good checkpoint is "
-        f"{checkpoint or 'none'}; try a smaller inner learning rate, fewer inner steps or a smaller outer rate",
-        step, places, checkpoint, session.fitted())
+        f"the outer loss or its gradient is not finite at step {step}, in {which} of the meta-batch; {why}; the last good "
+        f"checkpoint is {checkpoint or 'none'}", step, tasks, why, checkpoint, session.fitted())
 
 
 def _interrupted(session: Session, number: int) -> Interrupted:
