@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+
+from jaxmeta.base import Algorithm, Bilevel, Learner
 
 
 def whole_number(name: str, value: object, least: int = 0) -> int:
@@ -76,3 +83,90 @@ def same_structure(name: str, expected: PyTree, got: PyTree, cure: str) -> None:
     if jax.tree.structure(expected) != jax.tree.structure(got):
         raise ValueError(
             f"{name} must have the structure {jax.tree.structure(expected)}, got {jax.tree.structure(got)}; {cure}")
+
+
+def told(value: object) -> str:
+    """What came, in a word or two."""
+    if isinstance(value, bool | int | float | str):
+        return f"{type(value).__name__} {value!r}"
+    return "a function" if inspect.isroutine(value) else type(value).__name__
+
+
+def key(value) -> None:
+    """Refuses what is no single random key, typed or raw."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if shape is None or not (shape == () if typed else dtype == jnp.uint32 and len(shape) == 1):
+        number = value if isinstance(value, int) else 0
+        came = told(value) if shape is None else f"{dtype}{list(shape)}"
+        raise ValueError(f"key must be one random key, got {came}; give jax.random.key({number})")
+
+
+def learner(name: str, value) -> None:
+    """Refuses what is no `Learner`."""
+    if not isinstance(value, Learner):
+        raise ValueError(f"{name} takes a Learner, got {told(value)}; make one, for example jaxmeta.gradient(model, loss, update)")
+
+
+def algorithm(name: str, value) -> None:
+    """Refuses what is no `Algorithm`."""
+    if not isinstance(value, Algorithm):
+        raise ValueError(f"{name} takes an Algorithm, got {told(value)}; make one, for example jaxmeta.maml(learner)")
+
+
+def bilevel(name: str, value) -> None:
+    """Refuses what is no `Bilevel`."""
+    if not isinstance(value, Bilevel):
+        raise ValueError(f"{name} takes a Bilevel, got {told(value)}; give algorithm.bilevel, or Bilevel(bias, learner)")
+
+
+def model(name: str, value) -> None:
+    """Refuses what is no model: `init(key, x)` and `apply(params, x, reference)`."""
+    foreign = [kind for kind in type(value).__mro__ if kind.__module__.partition(".")[0] in ("flax", "equinox")]
+    if foreign or not (callable(getattr(value, "init", None)) and callable(getattr(value, "apply", None))):
+        cure = ("wrap the module by jaxmeta.models.linen, nnx or equinox" if foreign else
+                "give jaxmeta.models.Model(init, apply)" if isinstance(value, tuple) else
+                "the model comes first, then the loss" if inspect.isroutine(value) else
+                "make one, for example jaxmeta.models.mlp([32], 5)")
+        raise ValueError(f"{name} takes a Model, a pair of functions init(key, x) and apply(params, x, reference), got "
+                         f"{told(value)}; {cure}")
+    try:
+        inspect.signature(value.apply).bind((), (), None)
+    except TypeError:
+        raise ValueError(f"the apply of a model must take (params, x, reference), got one of {inspect.signature(value.apply)}; "
+                         "give it reference=None, the examples that normalisation may look at, and pass over it where there is "
+                         "none") from None
+    except ValueError:  # Some builtins do not tell what they take.
+        pass
+
+
+def optimiser(name: str, value) -> None:
+    """Refuses what is no optax transformation."""
+    if not (callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))):
+        rate = value if isinstance(value, int | float) else 0.001
+        raise ValueError(f"{name} must be an optax transformation, got {told(value)}; give for example optax.adam({rate})")
+
+
+def task(value) -> None:
+    """Refuses what is no `Task`."""
+    if not (hasattr(value, "support") and hasattr(value, "query")):
+        raise ValueError(f"a sampler gives Tasks, got {told(value)}; return jaxmeta.Task(support, query), or make a sampler of "
+                         "arrays: jaxmeta.episodes(jaxmeta.pool(X, Y), ways, shots, queries)")
+
+
+def keywords(**cures: str) -> Callable:
+    """A decorator: keywords that the function has not are refused with what is meant instead, by name or by likeness."""
+    def decorate(function):
+        known = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def checked(*args, **given):
+            for name in given.keys() - known.keys():
+                close = difflib.get_close_matches(name, known, 1)
+                cure = cures.get(name) or (f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}")
+                raise TypeError(f"{function.__name__} has no argument {name}; {cure}")
+            return function(*args, **given)
+
+        return checked
+
+    return decorate

@@ -7,9 +7,11 @@ Each returns an `Algorithm`: a bilevel problem and the estimator of its derivati
 from __future__ import annotations
 
 import functools
+import inspect
 
 import optax
 
+from jaxmeta import _check
 from jaxmeta._pytree import Where, excluding, named
 from jaxmeta.base import Algorithm, Bilevel, Learner, query_loss
 from jaxmeta.bias import (
@@ -47,32 +49,56 @@ from jaxmeta.tying import kronecker as kronecker_tying
 # any, and until the scale has grown the loss does not say how good the representation is.
 _LOG_SCALE = 2.0
 
+_ROLES = {"learner": _check.learner, **dict.fromkeys(("encoder", "comparator", "reader", "relation"), _check.model)}
+_OF_LEARNER = "the learner has it: jaxmeta.gradient(model, loss, optax.sgd(0.01), steps=5)"
 
+
+def _method(make):
+    """What all methods refuse: a learner or an encoder that is none, and keywords that are the learner's."""
+    takes = inspect.signature(make)
+
+    @functools.wraps(make)
+    def checked(*args, **more):
+        for name, value in takes.bind_partial(*args, **more).arguments.items():
+            if name in _ROLES:
+                _ROLES[name](make.__name__, value)
+        return make(*args, **more)
+
+    return _check.keywords(**dict.fromkeys(("lr", "rate", "learning_rate", "inner_lr", "inner_rate", "inner_steps", "steps"),
+                                           _OF_LEARNER))(checked)
+
+
+@_method
 def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
     """MAML: a learned initialisation (Finn, Abbeel and Levine, ICML 2017)."""
     return Algorithm(Bilevel(initialisation(), learner, outer), unrolled(over=over))
 
 
+@_method
 def fomaml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
     """First-order MAML (Finn, Abbeel and Levine, ICML 2017, section 5.2)."""
     return Algorithm(Bilevel(initialisation(), learner, outer), first_order(over))
 
 
+@_method
 def reptile(learner: Learner, over=None, outer=query_loss) -> Algorithm:
     """Reptile: the initialisation follows where learning ends (Nichol, Achiam and Schulman, 2018)."""
     return Algorithm(Bilevel(initialisation(), learner, outer), reptile_estimator(over))
 
 
+@_method
 def anil(encoder, head: Learner, over=None, outer=query_loss) -> Algorithm:
     """ANIL: almost no inner loop, only the head adapts, on features that are computed once (Raghu et al., ICLR 2020)."""
     return Algorithm(Bilevel(compose(representation(encoder), initialisation()), head, outer), unrolled(over=over))
 
 
+@_method
 def boil(learner: Learner, head: Where = named("head"), over=None, outer=query_loss) -> Algorithm:
     """BOIL: only the body adapts (Oh et al., ICLR 2021)."""
     return Algorithm(Bilevel(compose(shared(head), initialisation()), learner, outer), unrolled(over=over))
 
 
+@_method
 def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int = 1000, second_order_after: int = 0, over=None,
                    outer=query_loss) -> Algorithm:
     """MAML++: a rate for each leaf and step, parameters of normalisation by step, every step judged at first and the last alone
@@ -97,40 +123,47 @@ def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int =
     return Algorithm(Bilevel(bias, learner, outer), staged([stage(begin) for begin in begins], begins[1:]))
 
 
+@_method
 def alfa(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algorithm:
     """ALFA: an initialisation, and a net that sets each step's rates and decays (Baik et al., NeurIPS 2020)."""
     bias = compose(initialisation(), adaptive_rates(hidden, max(1, learner.steps)))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
+@_method
 def l2f(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algorithm:
     """L2F: an initialisation, and a net that says how much of it to forget (Baik et al., CVPR 2020)."""
     return Algorithm(Bilevel(compose(initialisation(), attenuated(hidden)), learner, outer), unrolled(over=over))
 
 
+@_method
 def bootstrapped_maml(learner: Learner, steps: int = 5, over=None, outer=query_loss) -> Algorithm:
     """Bootstrapped metagradients for an initialisation: towards where `steps` more lead (Flennerhag et al., ICLR 2022)."""
     return Algorithm(Bilevel(initialisation(), learner, bootstrapped(steps, outer=outer)), unrolled(over=over))
 
 
+@_method
 def proto_maml(learner: Learner, encoder, head: str = "head", over=None, outer=query_loss) -> Algorithm:
     """ProtoMAML: the body's initialisation; the head begins at prototypes (Triantafillou et al., ICLR 2020)."""
     bias = compose(initialisation(excluding(head)), prototype_head(encoder, head))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
+@_method
 def meta_sgd(learner: Learner, over=None, outer=query_loss) -> Algorithm:
     """Meta-SGD: an initialisation and a step size for every element (Li et al., 2017)."""
     bias = compose(initialisation(), step_sizes(1.0, each=element))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
+@_method
 def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
     """Meta-Curvature: an initialisation and Kronecker factors on the gradient (Park and Oliva, NeurIPS 2019)."""
     bias = compose(initialisation(), preconditioner(kronecker))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
+@_method
 def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Algorithm:
     """CAVIA: context inputs adapt, weights are shared; of a model `jaxmeta.models.film`, as on the paper's images, the context
     modulates features (Zintgraf et al., ICML 2019).
@@ -138,6 +171,7 @@ def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Alg
     return Algorithm(Bilevel(context(size), learner, outer), unrolled(over=over))
 
 
+@_method
 def imaml(learner: Learner, strength: float = 2.0, solver=cg(5), over=None, outer=query_loss) -> Algorithm:
     """iMAML: a learned initialisation that a proximal term holds on to, implicit (Rajeswaran et al., NeurIPS 2019).
 
@@ -147,6 +181,7 @@ def imaml(learner: Learner, strength: float = 2.0, solver=cg(5), over=None, oute
     return Algorithm(Bilevel(bias, learner, outer), implicit(solver, over=over))
 
 
+@_method
 def tree_maml(learner: Learner, tree, scales=1.0, strength: float = 1.0, over=None, outer=query_loss) -> Algorithm:
     """Tree-MAML: MAML with an initialisation for every node of a tree, sums of differences along the path, and their prior
     times strength (ours, on Finn, Abbeel and Levine, ICML 2017).
@@ -156,6 +191,7 @@ def tree_maml(learner: Learner, tree, scales=1.0, strength: float = 1.0, over=No
                      penalised(unrolled(over=over), tying.penalty, strength))
 
 
+@_method
 def msr(learner: Learner, tying: Tying, rate: float = 1.0, over=None, outer=query_loss) -> Algorithm:
     """MSR: symmetries by reparameterisation, vec W = U v; U is learned across tasks, v within each from a learned start with a
     learned rate for each leaf, which begins at `rate` times the learner's (Zhou, Knowles and Finn, ICLR 2021). The tying is
@@ -165,6 +201,7 @@ def msr(learner: Learner, tying: Tying, rate: float = 1.0, over=None, outer=quer
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
+@_method
 def t_net(learner: Learner, where: Where = named("kernel"), over=None, outer=query_loss) -> Algorithm:
     """T-Nets, WarpGrad's linear form: the outputs of every layer are warped by a matrix, W = V T; the low level moves V from a
     learned start, in the metric that T, learned across tasks and begun at the identity, makes of its gradients (Lee and Choi,
@@ -177,6 +214,7 @@ def t_net(learner: Learner, where: Where = named("kernel"), over=None, outer=que
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
+@_method
 def soft_tree_maml(learner: Learner, nodes: int, widths, scales=1.0, strength: float = 1.0, temperature: float = 1.0, over=None,
                    outer=query_loss) -> Algorithm:
     """Tree-MAML whose tree is learned with it, routes being Gumbel-softmax (ours, on Finn, Abbeel and Levine, ICML 2017, and
@@ -189,11 +227,13 @@ def soft_tree_maml(learner: Learner, nodes: int, widths, scales=1.0, strength: f
                      perturbed(penalised(unrolled(over=over), tying.penalty, strength), where=named("structure")))
 
 
+@_method
 def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """Prototypical networks: a representation in which class means suffice (Snell, Swersky and Zemel, NeurIPS 2017)."""
     return Algorithm(Bilevel(representation(encoder), prototypes(ways), outer), unrolled(over=over))
 
 
+@_method
 def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """Prototypical networks with a learned scale of the distances (Oreshkin, Rodriguez Lopez and Lacoste, NeurIPS 2018).
 
@@ -205,26 +245,31 @@ def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorith
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 
+@_method
 def matching_net(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """Matching networks: a representation for attention over the support (Vinyals et al., NeurIPS 2016)."""
     return Algorithm(Bilevel(representation(encoder), matching(ways), outer), unrolled(over=over))
 
 
+@_method
 def local_matching_net(encoder, ways: int, reach: int = 1, over=None, outer=query_loss) -> Algorithm:
     """A representation of places that are matched with places nearby, as DN4 matches them anywhere (Li et al., CVPR 2019)."""
     return Algorithm(Bilevel(representation(encoder), local_matching(ways, reach), outer), unrolled(over=over))
 
 
+@_method
 def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) -> Algorithm:
     """Relation networks: a representation and a net that compares (Sung et al., CVPR 2018)."""
     return Algorithm(Bilevel(comparison(encoder, comparator, ways), prototypes(ways), outer), unrolled(over=over))
 
 
+@_method
 def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algorithm:
     """A net that reads the support in context, as SNAIL's (Mishra et al., ICLR 2018) or a transformer's."""
     return Algorithm(Bilevel(in_context(encoder, reader, ways), prototypes(ways), outer), unrolled(over=over))
 
 
+@_method
 def metaoptnet(encoder, ways: int, sweeps: int = 15, over=None, outer=query_loss) -> Algorithm:
     """MetaOptNet: a representation for a support vector machine, its scale and cost learned (Lee et al., CVPR 2019)."""
     head = functools.partial(support_vectors, ways, sweeps)
@@ -232,6 +277,7 @@ def metaoptnet(encoder, ways: int, sweeps: int = 15, over=None, outer=query_loss
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 
+@_method
 def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     """R2-D2: a representation in which ridge regression suffices, its strength learned (Bertinetto et al., ICLR 2019)."""
     head = functools.partial(ridge, ways)
@@ -239,6 +285,7 @@ def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 
+@_method
 def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 5, latent_steps: int = 5,
         divergence: float = 1e-3, drift: float = 1e-3, over=None, outer=query_loss) -> Algorithm:
     """LEO: latent codes of the classes adapt, and are decoded to the weights of a linear head (Rusu et al., ICLR 2019).
@@ -253,6 +300,7 @@ def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 5
     return Algorithm(Bilevel(bias, linear(ways, update, steps), regularised(outer)), unrolled(over=over))
 
 
+@_method
 def baseline_plus_plus(encoder, classes: int, ways: int, rate: float = 1.0, steps: int = 20, scale: float = 10.0, over=None,
                        outer=query_loss) -> Algorithm:
     """Baseline++: ordinary learning of an encoder and a cosine classifier of all training classes; a new task learns a new head

@@ -6,18 +6,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta import _check
 from jaxmeta._pytree import Where, claim, merge
 from jaxmeta.base import Learner
 from jaxmeta.learner._criteria import cross_entropy
 from jaxmeta.process import no_penalty
 
 
+@_check.keywords(loss="give it as the second argument, criterion", lr="the rate is the update's: update=optax.sgd(0.01)",
+                 learning_rate="the rate is the update's: update=optax.sgd(0.01)", optimizer="it is called update",
+                 optimiser="it is called update", inner_steps="it is called steps")
 def gradient(model, criterion=cross_entropy, update: optax.GradientTransformation | None = None,
              steps: int = 1, penalty=no_penalty, zero: Where | None = None) -> Learner:
     """A model that learns by gradient steps: `phi <- phi + update(d/d(phi) [criterion(f_phi(x), y) + penalty])`.
 
     Args:
-      model: `(init, apply)`, as `jaxmeta.models` makes them: `init(key, x) -> phi`, `apply(phi, x, reference) -> y`.
+      model: A `jaxmeta.models.Model`, the pair of `init(key, x) -> phi` and `apply(phi, x, reference) -> y`.
       criterion: `(prediction, examples) -> (scalar, aux)`, such as `cross_entropy` or `squared_error`.
       update: Any optax optimiser; default plain gradient descent at 0.1.
       steps: Inner steps, at least 0.
@@ -29,8 +33,15 @@ def gradient(model, criterion=cross_entropy, update: optax.GradientTransformatio
       A `Learner` whose batches are `Examples`.
 
     Raises:
-      ValueError: When it starts, where `zero` means none of the model's leaves.
+      ValueError: For a model, criterion or update that is none; when it starts, where `zero` means none of the model's leaves.
     """
+    _check.model("gradient", model)
+    if not callable(criterion):
+        raise ValueError(f"criterion must be a function (prediction, examples) -> (scalar, aux), got {_check.told(criterion)}; "
+                         "give for example jaxmeta.cross_entropy")
+    update = optax.sgd(0.1) if update is None else update
+    _check.optimiser("the update of a learner", update)
+
     def start(key, task):
         phi = model.init(key, task.support.x)
         return phi if zero is None else merge(jax.tree.map(jnp.zeros_like, claim(phi, zero)), phi)
@@ -41,4 +52,4 @@ def gradient(model, criterion=cross_entropy, update: optax.GradientTransformatio
     def loss(key, phi, batch):
         return criterion(predict(key, phi, batch), batch)
 
-    return Learner(start, loss, penalty, optax.sgd(0.1) if update is None else update, steps, predict=predict)
+    return Learner(start, loss, penalty, update, steps, predict=predict)
