@@ -63,7 +63,25 @@ def __getattr__(name: str):
         return getattr(importlib.import_module(_HOME[name]), name)
     if name in _FOLDERS:
         return importlib.import_module(f"jaxmeta.{name}")
-    raise AttributeError(f"module 'jaxmeta' has no attribute '{name}'")
+    raise AttributeError(f"module 'jaxmeta' has no attribute '{name}'" + ("" if name.startswith("_") else _meant(name)))
+
+
+def _meant(name: str) -> str:
+    """Where a name lives that is not at the top, or the names most like it."""
+    import difflib
+
+    modules = {folder: importlib.import_module(f"jaxmeta.{folder}") for folder in _FOLDERS}
+    public = {folder: getattr(module, "__all__", None) or [each for each, value in vars(module).items() if
+                                                           getattr(value, "__module__", "") == module.__name__]
+              for folder, module in modules.items()}
+    homes = [f"jaxmeta.{folder}.{name}" for folder, names in public.items() if name in names]
+    if homes:
+        return f"; it is {' or '.join(homes)}"
+    known = {each.lower(): each for each in _HOME} | {
+        each.lower(): f"{folder}.{each}" for folder, names in public.items() for each in names
+        if not each.startswith("_") and each not in _HOME}
+    close = difflib.get_close_matches(name.lower(), known, 2, 0.7)
+    return f"; did you mean {' or '.join(f'jaxmeta.{known[each]}' for each in close)}?" if close else ""
 
 
 def __dir__():

@@ -89,17 +89,20 @@ def told(value: object) -> str:
     """What came, in a word or two."""
     if isinstance(value, bool | int | float | str):
         return f"{type(value).__name__} {value!r}"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"an array {value.dtype}{list(value.shape)}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     return "a function" if inspect.isroutine(value) else type(value).__name__
 
 
-def key(value) -> None:
+def key(name: str, value) -> None:
     """Refuses what is no single random key, typed or raw."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if shape is None or not (shape == () if typed else dtype == jnp.uint32 and len(shape) == 1):
+    if not (shape == () if typed else dtype == jnp.uint32 and len(shape) == 1):
         number = value if isinstance(value, int) else 0
-        came = told(value) if shape is None else f"{dtype}{list(shape)}"
-        raise ValueError(f"key must be one random key, got {came}; give jax.random.key({number})")
+        raise ValueError(f"{name} takes one random key, got {told(value)}; give jax.random.key({number})")
 
 
 def learner(name: str, value) -> None:
@@ -122,11 +125,12 @@ def bilevel(name: str, value) -> None:
 
 def model(name: str, value) -> None:
     """Refuses what is no model: `init(key, x)` and `apply(params, x, reference)`."""
-    foreign = [kind for kind in type(value).__mro__ if kind.__module__.partition(".")[0] in ("flax", "equinox")]
+    kinds = (value if isinstance(value, type) else type(value)).__mro__
+    foreign = any(kind.__module__.partition(".")[0] in ("flax", "equinox") for kind in kinds)
     if foreign or not (callable(getattr(value, "init", None)) and callable(getattr(value, "apply", None))):
         cure = ("wrap the module by jaxmeta.models.linen, nnx or equinox" if foreign else
-                "give jaxmeta.models.Model(init, apply)" if isinstance(value, tuple) else
-                "the model comes first, then the loss" if inspect.isroutine(value) else
+                "give jaxmeta.models.Model(init, apply)" if type(value) is tuple else
+                "the model comes first, then the loss" if name == "gradient" and callable(value) else
                 "make one, for example jaxmeta.models.mlp([32], 5)")
         raise ValueError(f"{name} takes a Model, a pair of functions init(key, x) and apply(params, x, reference), got "
                          f"{told(value)}; {cure}")
@@ -144,7 +148,7 @@ def optimiser(name: str, value) -> None:
     """Refuses what is no optax transformation."""
     if not (callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))):
         rate = value if isinstance(value, int | float) else 0.001
-        raise ValueError(f"{name} must be an optax transformation, got {told(value)}; give for example optax.adam({rate})")
+        raise ValueError(f"{name} takes an optax transformation, got {told(value)}; give for example optax.adam({rate})")
 
 
 def task(value) -> None:
@@ -154,17 +158,22 @@ def task(value) -> None:
                          "arrays: jaxmeta.episodes(jaxmeta.pool(X, Y), ways, shots, queries)")
 
 
-def keywords(**cures: str) -> Callable:
-    """A decorator: keywords that the function has not are refused with what is meant instead, by name or by likeness."""
+def takes(roles: dict[str, Callable], **cures: str) -> Callable:
+    """A decorator: arguments of these names are checked, each by `role(function's name, value)`, and keywords that the function
+    has not are refused with what is meant instead, by name or by likeness."""
     def decorate(function):
-        known = inspect.signature(function).parameters
+        signature = inspect.signature(function)
 
         @functools.wraps(function)
         def checked(*args, **given):
-            for name in given.keys() - known.keys():
-                close = difflib.get_close_matches(name, known, 1)
-                cure = cures.get(name) or (f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}")
+            for name in given.keys() - signature.parameters.keys():
+                close = difflib.get_close_matches(name, signature.parameters, 1)
+                cure = cures.get(name) or (f"did you mean {close[0]}?" if close else
+                                           f"it has {', '.join(signature.parameters)}")
                 raise TypeError(f"{function.__name__} has no argument {name}; {cure}")
+            for name, value in signature.bind_partial(*args, **given).arguments.items():
+                if name in roles:
+                    roles[name](function.__name__, value)
             return function(*args, **given)
 
         return checked

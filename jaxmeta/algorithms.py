@@ -7,7 +7,6 @@ Each returns an `Algorithm`: a bilevel problem and the estimator of its derivati
 from __future__ import annotations
 
 import functools
-import inspect
 
 import optax
 
@@ -49,23 +48,10 @@ from jaxmeta.tying import kronecker as kronecker_tying
 # any, and until the scale has grown the loss does not say how good the representation is.
 _LOG_SCALE = 2.0
 
-_ROLES = {"learner": _check.learner, **dict.fromkeys(("encoder", "comparator", "reader", "relation"), _check.model)}
-_OF_LEARNER = "the learner has it: jaxmeta.gradient(model, loss, optax.sgd(0.01), steps=5)"
-
-
-def _method(make):
-    """What all methods refuse: a learner or an encoder that is none, and keywords that are the learner's."""
-    takes = inspect.signature(make)
-
-    @functools.wraps(make)
-    def checked(*args, **more):
-        for name, value in takes.bind_partial(*args, **more).arguments.items():
-            if name in _ROLES:
-                _ROLES[name](make.__name__, value)
-        return make(*args, **more)
-
-    return _check.keywords(**dict.fromkeys(("lr", "rate", "learning_rate", "inner_lr", "inner_rate", "inner_steps", "steps"),
-                                           _OF_LEARNER))(checked)
+_method = _check.takes(
+    {"learner": _check.learner, **dict.fromkeys(("encoder", "comparator", "reader", "relation"), _check.model)},
+    **dict.fromkeys(("lr", "rate", "learning_rate", "inner_lr", "inner_rate", "inner_steps", "steps"),
+                    "it is the learner's: jaxmeta.gradient(model, loss, optax.sgd(0.01), steps=5)"))
 
 
 @_method

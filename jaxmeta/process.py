@@ -162,6 +162,8 @@ def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, 
     >>> float(jm.adapt(jax.random.key(0), learner, jm.Task(support=1.0, query=None)))
     0.75
     """
+    _check.key("adapt", key)
+    _check.learner("adapt", learner)
     return _programs.run(lambda key, task: trajectory(key, learner, task, gradient, scan).end, key, task)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from jaxmeta import _check
 from jaxmeta.base import Bias, Examples, Task
 from jaxmeta.process import lifted
 
 
+@_check.takes({"model": _check.model})
 def representation(model) -> Bias:
     """The high level owns an encoder f; the low level sees nothing but `f_theta(x)` (ProtoNet, R2-D2).
 

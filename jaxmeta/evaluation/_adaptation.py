@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
+from jaxmeta._programs import run
 from jaxmeta._pytree import nbytes, paths
 from jaxmeta.base import Bilevel
 from jaxmeta.evaluation._statistics import Interval, interval
@@ -36,6 +37,10 @@ class Result(NamedTuple):
     summary: dict[str, Interval]
 
 
+_takes = _check.takes({"key": _check.key, "bilevel": _check.bilevel})
+
+
+@_takes
 def evaluate(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episodes: int = 600,
              over: Mapper | None = None, steps: int | None = None) -> Result:
     """Learns held-out tasks from theta and judges each: `outer_e(phi_K(theta))` for e = 1 to E.
@@ -57,7 +62,8 @@ def evaluate(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episo
       A `Result`, on the host.
 
     Raises:
-      ValueError: If episodes or steps are not whole numbers, or sample is not a function.
+      ValueError: If episodes or steps are not whole numbers, sample is not a function that gives Tasks, or its first task has
+        labels that are no class of the model.
 
     >>> import jax, optax, jaxmeta as jm
     >>> learner = jm.Learner(lambda key, task: 0.0, lambda key, phi, b: ((phi - b) ** 2, {}), jm.no_penalty,
@@ -67,10 +73,11 @@ def evaluate(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episo
     Interval(mean=1.0, half=0.0, count=2)
     """
     episodes, steps = _whole(episodes, steps)
-    return summarised(outcomes(key, theta, partial(sample), bilevel=bilevel, episodes=episodes,
-                               over=over or default_over, steps=steps))
+    sample = _tried(key, bilevel, theta, partial(sample), episodes)
+    return summarised(outcomes(key, theta, sample, bilevel=bilevel, episodes=episodes, over=over or default_over, steps=steps))
 
 
+@_takes
 def curve(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episodes: int = 600, steps: int = 10,
           over: Mapper | None = None) -> Result:
     """The outer loss if learning had ended after 0, 1, ..., K inner steps: what adaptation buys.
@@ -86,8 +93,8 @@ def curve(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episodes
       ValueError: As `evaluate`.
     """
     episodes, steps = _whole(episodes, steps)
-    values = _curves(key, theta, partial(sample), bilevel=bilevel, episodes=episodes, over=over or default_over,
-                     steps=steps)
+    sample = _tried(key, bilevel, theta, partial(sample), episodes)
+    values = _curves(key, theta, sample, bilevel=bilevel, episodes=episodes, over=over or default_over, steps=steps)
     values = jax.device_get(values)
     return Result(values, {name: [interval(each[:, k]) for k in range(each.shape[1])] for name, each in values.items()})
 
@@ -98,6 +105,28 @@ def partial(sample) -> jax.tree_util.Partial:
         raise ValueError(f"sample must be a function key -> Task, got {type(sample).__name__}; give for example "
                          "jaxmeta.episodes(...)")
     return sample if isinstance(sample, jax.tree_util.Partial) else jax.tree_util.Partial(sample)
+
+
+def metrics(key, bilevel: Bilevel, theta: PyTree, task) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of one task's `scalars`, uncompiled. What the bias, the losses and, the task's values being at hand, its labels
+    give to refuse is refused here."""
+    _check.task(task)
+    return jax.eval_shape(lambda theta: scalars(*outcome(key, bilevel, theta, task)), theta)
+
+
+def _tried(key, bilevel, theta, sample, episodes):
+    """Returns the sampler; looks at its first task where it and the problem come together for the first time."""
+    looked = _looked(bilevel, jax.tree.structure(sample))
+    if not looked:
+        first = jax.random.split(jax.random.split(key, episodes)[0])
+        metrics(first[1], bilevel, theta, run(sample, first[0]))
+        looked.append(True)
+    return sample
+
+
+@functools.lru_cache(maxsize=128)
+def _looked(bilevel, sampler) -> list:
+    return []
 
 
 def scalars(loss, aux) -> dict[str, Array]:

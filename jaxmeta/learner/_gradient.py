@@ -13,9 +13,11 @@ from jaxmeta.learner._criteria import cross_entropy
 from jaxmeta.process import no_penalty
 
 
-@_check.keywords(loss="give it as the second argument, criterion", lr="the rate is the update's: update=optax.sgd(0.01)",
-                 learning_rate="the rate is the update's: update=optax.sgd(0.01)", optimizer="it is called update",
-                 optimiser="it is called update", inner_steps="it is called steps")
+_RATE = "the rate is the update's: update=optax.sgd(0.01)"
+
+
+@_check.takes({"model": _check.model}, loss="it is called criterion", lr=_RATE, learning_rate=_RATE, rate=_RATE,
+              optimizer="it is called update", optimiser="it is called update", inner_steps="it is called steps")
 def gradient(model, criterion=cross_entropy, update: optax.GradientTransformation | None = None,
              steps: int = 1, penalty=no_penalty, zero: Where | None = None) -> Learner:
     """A model that learns by gradient steps: `phi <- phi + update(d/d(phi) [criterion(f_phi(x), y) + penalty])`.
@@ -35,12 +37,11 @@ def gradient(model, criterion=cross_entropy, update: optax.GradientTransformatio
     Raises:
       ValueError: For a model, criterion or update that is none; when it starts, where `zero` means none of the model's leaves.
     """
-    _check.model("gradient", model)
     if not callable(criterion):
-        raise ValueError(f"criterion must be a function (prediction, examples) -> (scalar, aux), got {_check.told(criterion)}; "
-                         "give for example jaxmeta.cross_entropy")
+        raise ValueError("gradient takes as its criterion a function (prediction, examples) -> (scalar, aux), got "
+                         f"{_check.told(criterion)}; give for example jaxmeta.cross_entropy")
     update = optax.sgd(0.1) if update is None else update
-    _check.optimiser("the update of a learner", update)
+    _check.optimiser("gradient", update)
 
     def start(key, task):
         phi = model.init(key, task.support.x)

@@ -13,15 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
-from jaxmeta._programs import Program
-from jaxmeta._pytree import paths
+from jaxmeta._programs import Program, run
+from jaxmeta._pytree import moving, paths
 from jaxmeta.base import Algorithm
-from jaxmeta.evaluation._adaptation import default_over, outcomes, partial, scalars
+from jaxmeta.evaluation._adaptation import default_over, metrics, outcomes, partial
 from jaxmeta.parallel import Mapper
-from jaxmeta.process import outcome
 from jaxmeta.training import _checkpoint, _run
 from jaxmeta.training._faults import Interrupted, NonFinite, deferred_signals, examined
 from jaxmeta.training._progress import Progress, default
@@ -29,13 +28,18 @@ from jaxmeta.training._session import Session, advance, log, restore, save, tell
 from jaxmeta.training._source import source_of
 from jaxmeta.training._state import Fitted, Metric
 from jaxmeta.training._state import metric as metric_named
-from jaxmeta.training._step import initial_state, outer_steps
+from jaxmeta.training._step import given, initial_state, outer_steps
 
 _CALL = 2.0  # seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often. Not less,
 # as each call of Conv4's steps costs two CPU cores some 40 ms, however many they are: its buffers' pages are new to it.
 _CAPACITY = 100
+_RATE = "the outer rate is the optimiser's, as in optax.adam(0.001), the inner one the learner's"
 
 
+@_check.takes({"key": _check.key, "algorithm": _check.algorithm, "optimiser": _check.optimiser},
+              epochs="there are no epochs, tasks are drawn: steps counts meta-batches", lr=_RATE, learning_rate=_RATE,
+              batch_size="the tasks of a meta-batch are tasks", params="parameters to begin from are theta",
+              optimizer="it is called optimiser")
 def fit(
     key: Key[Array, ""],
     algorithm: Algorithm,
@@ -43,6 +47,7 @@ def fit(
     optimiser: optax.GradientTransformation,
     steps: int,
     *,
+    theta: PyTree | None = None,
     tasks: int = 32,
     validation=None,
     validate_every: int | None = None,
@@ -70,6 +75,8 @@ def fit(
         constants); or an iterable of Tasks with a leading axis T, such as `jaxmeta.stream`.
       optimiser: Moves theta; schedules and clipping are in it (see `outer_adam`).
       steps: Outer steps in all, those of a resumed run's earlier sessions included.
+      theta: Where to begin, as `bilevel.init` gives it: what another run learned, or weights from elsewhere. Default: drawn. A
+        resumed run goes on from its checkpoint all the same.
       tasks: T, the meta-batch; a stream brings its own.
       validation: `key -> Task` over held-out classes, or None.
       validate_every: Steps between validations, default a tenth of all; the last step is always followed by one.
@@ -91,7 +98,8 @@ def fit(
 
     Raises:
       ValueError: If an argument is refused, the folder cannot be written, holds a run and resume is False, or was made
-        with another configuration. All of it before anything is compiled.
+        with another configuration; and for labels of the first task that are no class of the model. All of it before the
+        training itself is compiled.
       NonFinite: If a loss or gradient is NaN or infinite; the state is not moved by it.
       Interrupted: After SIGINT or SIGTERM: the call is finished and a checkpoint saved first. A `KeyboardInterrupt`.
     """
@@ -104,31 +112,37 @@ def fit(
     checkpoint_every = _check.whole_number("checkpoint_every", _or(checkpoint_every, validate_every), least=1)
     capacity = _check.whole_number("steps_per_call", _or(steps_per_call, most), least=1)
     validation = None if validation is None else partial(validation)
-    run = None if folder is None else _run.open_folder(folder, resume)
+    folder = None if folder is None else _run.open_folder(folder, resume)
     key_start, key_steps, key_validation = jax.random.split(key, 3)
     source = source_of(sample, tasks, capacity)
-    theta, measured = _shapes(key, algorithm, jax.eval_shape(source.example, key))
+    examples = source.example(key_start)
+    first = jax.tree.map(lambda leaf: leaf[0], examples)
+    _check.task(first)
+    shapes = jax.eval_shape(algorithm.bilevel.init, key, first)
+    begin = None if theta is None else given(theta, shapes)
+    _without_search(optimiser, shapes)
+    measured = metrics(key, algorithm.bilevel, shapes, first)
     if validation is not None:
-        _shapes(key, algorithm, jax.eval_shape(jax.vmap(validation), key[None]), theta)
+        metrics(key, algorithm.bilevel, shapes, run(validation, key))
         chosen = _chosen(metric, measured)
-    if run:
-        leaves = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in zip(paths(theta), jax.tree.leaves(theta))}
+    if folder:
+        leaves = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in zip(paths(shapes), jax.tree.leaves(shapes))}
         settings = _run.plain({**(configuration or {}), "fit": {
-            "key": _run.key_data(key), "tasks": source.size, "theta": leaves}})
-        _run.check_configuration(run, settings)
+            "key": _run.key_data(key), "tasks": source.size, "theta": leaves, **({} if theta is None else {"start": "given"})}})
+        _run.check_configuration(folder, settings)
 
     with contextlib.ExitStack() as stack:
         came = stack.enter_context(deferred_signals())
-        state = initial_state(key_start, algorithm, optimiser, source.example(key_start))
-        session = Session(state, source, steps, run, default() if progress is None else progress)
-        if run:
-            _checkpoint.clean(run)
+        state = initial_state(key_start, algorithm, optimiser, examples, begin)
+        session = Session(state, source, steps, folder, default() if progress is None else progress)
+        if folder:
+            _checkpoint.clean(folder)
             if resume:
                 restore(session)
-            _run.write_json(run / "configuration.json", settings)
-            _run.write_environment(run, key)
-        session.history = _run.read_metrics(run, lambda record: _before(record, session))
-        session.write = stack.enter_context(_run.recorder(run, session.step))
+            _run.write_json(folder / "configuration.json", settings)
+            _run.write_environment(folder, key)
+        session.history = _run.read_metrics(folder, lambda record: _before(record, session))
+        session.write = stack.enter_context(_run.recorder(folder, session.step))
         stack.callback(lambda: tell(session, "end", {"seconds": session.seconds}))
         tell(session, "start", {}, f"resumed after step {session.step}" if session.step else "")
         if session.step < steps and not came:
@@ -162,15 +176,17 @@ def fit(
         return session.fitted()
 
 
-def _shapes(key, algorithm: Algorithm, batch, theta=None):
-    """Shapes of theta and of the metrics; what the loss, the bias or the sampler refuse is refused here, uncompiled."""
-    task = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
+def _without_search(optimiser, theta) -> None:
+    """Refuses an optimiser that wants to evaluate the outer loss by itself."""
+    def step(theta):
+        zero = jnp.zeros(())
+        return optax.with_extra_args_support(optimiser).update(theta, optimiser.init(theta), theta, value=zero, grad=theta)
 
-    def trial(key, theta, task):
-        theta = algorithm.bilevel.init(key, task) if theta is None else theta
-        return theta, scalars(*outcome(key, algorithm.bilevel, theta, task))
-
-    return jax.eval_shape(trial, key, theta, task)
+    try:
+        jax.eval_shape(step, moving(theta))
+    except TypeError as error:
+        raise ValueError("the outer optimiser must do with a gradient, the parameters and the value of the loss, got one that "
+                         f"does not ({error}); take one without a line search, such as optax.adam(0.001)") from None
 
 
 def _chosen(metric, measured) -> Metric:

@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from jaxmeta import _check
 from jaxmeta._programs import run
+from jaxmeta._pytree import constants, merge, moving, paths
 from jaxmeta.base import Algorithm
 from jaxmeta.evaluation._adaptation import scalars
+from jaxmeta.training._diagnosis import not_finite
 from jaxmeta.training._state import TrainState
 
 
@@ -44,14 +47,28 @@ def step_keys(key, step):
     return jax.random.split(jax.random.fold_in(key, step))
 
 
-def initial_state(key, algorithm: Algorithm, optimiser, tasks: PyTree) -> TrainState:
-    """The state before the first step, from one batch of tasks."""
+def given(theta: PyTree, like: PyTree) -> PyTree:
+    """The parameters to begin from, in the dtypes of those that would be drawn; refuses what has another structure, and NaN."""
+    cure = "give what bilevel.init, an earlier fit or restore_theta gives for the same problem"
+    _check.same_structure("theta", like, theta, cure)
+    for path, leaf, wanted in zip(paths(like), jax.tree.leaves(theta), jax.tree.leaves(like)):
+        got = jnp.result_type(leaf)
+        real = any(jnp.issubdtype(got, kind) for kind in (jnp.floating, jnp.integer))
+        if got != wanted.dtype and not (real and jnp.issubdtype(wanted.dtype, jnp.inexact)):
+            raise ValueError(f"theta at '{path}' must be {wanted.dtype}, got {got}; {cure}")
+    if bad := not_finite(theta):
+        raise ValueError(f"theta at '{bad[0]}' must be finite, got NaN or infinity; {cure}")
+    return jax.tree.map(lambda leaf, wanted: jnp.asarray(leaf, wanted.dtype), theta, like)
+
+
+def initial_state(key, algorithm: Algorithm, optimiser, tasks: PyTree, theta: PyTree | None = None) -> TrainState:
+    """The state before the first step, from one batch of tasks; theta is drawn where none is given."""
     key_theta, key_estimator = jax.random.split(key)
-    theta = run(algorithm.bilevel.init, key_theta, jax.tree.map(lambda leaf: leaf[0], tasks))
+    theta = theta if theta is not None else run(algorithm.bilevel.init, key_theta, jax.tree.map(lambda leaf: leaf[0], tasks))
     # A weakly typed leaf would come back strongly typed from the first step and compile everything again.
     theta = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), theta)
     estimator = algorithm.estimator.init(key_estimator, algorithm.bilevel, theta, tasks)
-    state = TrainState(jnp.zeros((), jnp.int32), theta, optimiser.init(theta), estimator)
+    state = TrainState(jnp.zeros((), jnp.int32), theta, optimiser.init(moving(theta)), estimator)
     return jax.tree.map(jnp.array, state)  # Copies: the state is donated, and leaves may be shared within it.
 
 
@@ -77,11 +94,12 @@ def outer_steps(algorithm: Algorithm, optimiser: optax.GradientTransformation, t
         batch = draw_tasks(source, key_tasks, place, tasks)
         estimate, estimator = algorithm.estimator.estimate(
             key_estimate, algorithm.bilevel, state.theta, batch, state.estimator)
-        more = {"value": estimate.loss, "grad": estimate.grad}  # Optimisers such as reduce_on_plateau ask for these.
-        updates, inner = optimiser.update(estimate.grad, state.optimiser, state.theta, **more)
-        new = TrainState(state.step + 1, optax.apply_updates(state.theta, updates), inner, estimator)
-        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in
-                            jax.tree.leaves((estimate.loss, estimate.grad, new.theta))]).all()
+        grad, moved = moving(estimate.grad), moving(state.theta)
+        more = {"value": estimate.loss, "grad": grad}  # Optimisers such as reduce_on_plateau ask for these.
+        updates, inner = optimiser.update(grad, state.optimiser, moved, **more)
+        moved = optax.apply_updates(moved, updates)
+        new = TrainState(state.step + 1, merge(moved, constants(state.theta)), inner, estimator)
+        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((estimate.loss, grad, moved))]).all()
         state = jax.tree.map(lambda a, b: jnp.where(finite, a.astype(b.dtype), b), new, state)
         metrics = jax.vmap(scalars)(estimate.info["losses"], estimate.info["aux"])
         return state, finite, jax.tree.map(jnp.mean, metrics)

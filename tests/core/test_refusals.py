@@ -1,8 +1,10 @@
 """Bad input to the core: one sentence each, before anything is compiled."""
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import problems
 import pytest
 
@@ -133,3 +135,94 @@ def test_heads_in_closed_form_refuse_images():
 def test_a_proximal_term_that_pushes_away():
     with pytest.raises(ValueError, match="strength of a proximal term must be above 0, got -1.0"):
         jm.proximal(-1.0)
+
+
+MODEL = jm.models.mlp([4], 3)
+POOL = jm.pool(np.arange(60.0).reshape(12, 5), np.arange(12) % 3)
+EPISODES = jm.episodes(POOL, 3, 1, 2)
+SMALL = jm.maml(jm.gradient(MODEL))
+
+
+def fit(algorithm=SMALL, sample=EPISODES, optimiser=None, key=KEY, steps=2, **more):
+    return jm.fit(key, algorithm, sample, optax.adam(1e-3) if optimiser is None else optimiser, steps, tasks=2, **more)
+
+
+def evaluate(key=KEY, bilevel=SMALL.bilevel, sample=EPISODES):
+    theta = SMALL.bilevel.init(KEY, EPISODES(KEY))
+    return jm.evaluation.evaluate(key, bilevel, theta, sample, 4)
+
+
+def shifted(by):
+    def sample(key):
+        task = EPISODES(key)
+        return task._replace(query=task.query._replace(y=task.query.y + by))
+
+    return sample
+
+
+ROLES = {
+    "a model for a learner": (lambda: jm.maml(MODEL), "maml takes a Learner, got Model; make one, .*gradient"),
+    "a learner for an encoder": (lambda: jm.protonet(jm.gradient(MODEL), 3), "protonet takes a Model, .* got Learner"),
+    "the loss before the model": (lambda: jm.gradient(jm.cross_entropy, MODEL), "gradient .* got a function; the model comes first"),
+    "a pair for a model": (lambda: jm.gradient((MODEL.init, MODEL.apply)), r"got tuple; give jaxmeta.models.Model\(init, apply\)"),
+    "a pair for an encoder": (lambda: jm.representation((MODEL.init, MODEL.apply)), "representation takes a Model, .* got tuple"),
+    "a module without its adapter": (lambda: jm.gradient(flax.linen.Dense(3)), "got Dense; wrap the module by jaxmeta.models.linen"),
+    "the class of a module": (lambda: jm.gradient(flax.linen.Dense), "got the class Dense; wrap the module"),
+    "an apply of two arguments": (lambda: jm.gradient(jm.models.Model(MODEL.init, lambda params, x: x)),
+                                  r"apply of a model must take \(params, x, reference\), got one of \(params, x\)"),
+    "a rate for an update": (lambda: jm.gradient(MODEL, jm.cross_entropy, 0.1), r"got float 0.1; give .* optax.adam\(0.1\)"),
+    "an update for a criterion": (lambda: jm.gradient(MODEL, optax.sgd(0.1)), "gradient takes as its criterion a function"),
+    "an int for a key of adapt": (lambda: jm.adapt(0, jm.gradient(MODEL), EPISODES(KEY)), r"adapt takes one random key, got int 0"),
+    "many keys": (lambda: jm.adapt(jax.random.split(KEY), jm.gradient(MODEL), EPISODES(KEY)), r"one random key, got an array key"),
+    "a model to be adapted": (lambda: jm.adapt(KEY, MODEL, EPISODES(KEY)), "adapt takes a Learner, got Model"),
+    "an int for a key of fit": (lambda: fit(key=3), r"fit takes one random key, got int 3; give jax.random.key\(3\)"),
+    "a model to be fitted": (lambda: fit(MODEL), "fit takes an Algorithm, got Model; make one, .*maml"),
+    "a rate for an optimiser": (lambda: fit(optimiser=1e-3), r"fit takes an optax transformation, got float 0.001"),
+    "a line search for an optimiser": (lambda: fit(optimiser=optax.lbfgs()), "outer optimiser .*'value_fn'.*without a line search"),
+    "arrays for a sampler": (lambda: fit(sample=(np.zeros((6, 5)), np.zeros(6))), r"sampler gives Tasks, got an array .*episodes"),
+    "a pool for a sampler": (lambda: fit(sample=POOL), "a sampler gives Tasks, got an array"),
+    "a sampler of pairs": (lambda: fit(sample=lambda key: (jnp.zeros(3), jnp.zeros(3))), "a sampler gives Tasks, got tuple"),
+    "an algorithm to be evaluated": (lambda: evaluate(bilevel=SMALL), "evaluate takes a Bilevel, got Algorithm; give algorithm.bil"),
+    "an int for a key of evaluate": (lambda: evaluate(key=1), "evaluate takes one random key, got int 1"),
+}
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_an_argument_in_the_wrong_role_gets_a_sentence(name):
+    wrong, sentence = ROLES[name]
+    with pytest.raises(ValueError, match=sentence) as caught:
+        wrong()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), [
+    (lambda: fit(epochs=3), "fit has no argument epochs; there are no epochs, tasks are drawn: steps"),
+    (lambda: fit(lr=3), "fit has no argument lr; the outer rate is the optimiser's"),
+    (lambda: fit(valdation=EPISODES), "fit has no argument valdation; did you mean validation"),
+    (lambda: jm.maml(jm.gradient(MODEL), lr=0.1), "maml has no argument lr; it is the learner's: jaxmeta.gradient"),
+    (lambda: jm.gradient(MODEL, lr=0.1), r"gradient has no argument lr; the rate is the update's: update=optax.sgd"),
+])
+def test_a_keyword_of_other_libraries_is_answered_with_ours(wrong, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        wrong()
+
+
+@pytest.mark.parametrize(("by", "label"), [(-1, -1), (1, 3)])
+def test_labels_that_are_no_class_are_refused_where_a_drawn_task_shows_them(by, label):
+    sentence = f"labels must be from 0 to 2 for 3 classes, got {label};"
+    for run in (lambda: fit(sample=shifted(by)), lambda: fit(validation=shifted(by)), lambda: evaluate(sample=shifted(by)),
+                lambda: fit(sample=[jax.vmap(shifted(by))(jax.random.split(KEY, 2))] * 2)):
+        with pytest.raises(ValueError, match=sentence):
+            run()
+    task = shifted(by)(KEY)
+    with pytest.raises(ValueError, match=sentence):
+        jm.adapt(KEY, jm.gradient(MODEL), task._replace(support=task.query))
+
+
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("leo", "it is jaxmeta.algorithms.leo$"), ("maml_plus_plus", "it is jaxmeta.algorithms.maml_plus_plus$"),
+    ("MAML", "did you mean jaxmeta.maml"), ("Tree", "it is jaxmeta.hierarchy.Tree$"),
+    ("kronecker", "it is jaxmeta.bias.kronecker or jaxmeta.tying.kronecker$"), ("optax", "no attribute 'optax'$")])
+def test_a_name_that_is_not_at_the_top_says_where_it_lives(name, sentence):
+    with pytest.raises(AttributeError, match=sentence):
+        getattr(jm, name)

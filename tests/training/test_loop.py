@@ -170,3 +170,56 @@ def test_a_fit_of_equal_settings_compiles_nothing():
 def test_a_fit_of_other_settings_is_not_taken_for_it():
     slow, fast = (train(None, 4, algorithm=jm.maml(learner(rate=rate))) for rate in (0.01, 0.2))
     assert float(slow.theta["slope"]) != float(fast.theta["slope"])
+
+
+def test_a_fit_begins_from_given_parameters(tmp_path):
+    algorithm = jm.maml(learner())
+    drawn = train(None, 0, algorithm=algorithm).theta
+    chex.assert_trees_all_equal(train(None, 4, algorithm=algorithm, theta=jax.device_get(drawn)).state,
+                                train(None, 4, algorithm=algorithm).state)
+    start = {"slope": np.float32(2), "offset": np.float64(-1)}
+    begun = train(None, 0, algorithm=algorithm, theta=start)
+    chex.assert_trees_all_equal_dtypes(begun.theta, drawn)
+    assert (float(begun.theta["slope"]), float(begun.theta["offset"])) == (2.0, -1.0)
+
+
+def test_a_resumed_run_goes_on_from_its_checkpoint_whatever_it_began_from(tmp_path):
+    start = {"slope": 2.0, "offset": -1.0}
+    straight = train(tmp_path / "straight", 16, theta=start)
+    train(tmp_path / "parts", 8, theta=start)
+    assert json.loads((tmp_path / "parts" / "configuration.json").read_text())["fit"]["start"] == "given"
+    with pytest.raises(ValueError, match="made with fit.start = given, got nothing"):
+        train(tmp_path / "parts", 16, resume=True)
+    resumed = train(tmp_path / "parts", 16, resume=True, theta={"slope": 9.0, "offset": 9.0})
+    chex.assert_trees_all_equal(resumed.state, straight.state)
+    train(tmp_path / "drawn", 8)
+    assert "start" not in json.loads((tmp_path / "drawn" / "configuration.json").read_text())["fit"]
+
+
+@pytest.mark.parametrize(("theta", "sentence"), [
+    ({"slope": np.zeros(2), "offset": 0.0}, r"theta at 'slope' must have shape \(\), got \(2,\); give what bilevel.init"),
+    ({"slope": 0.0}, "theta at 'offset' must have shape .* got nothing"),
+    ({"slope": np.nan, "offset": 0.0}, "theta at 'slope' must be finite, got NaN or infinity"),
+    ({"slope": 1j, "offset": 0.0}, "theta at 'slope' must be float64, got complex128"),
+])
+def test_parameters_that_do_not_fit_are_refused(theta, sentence, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        train(tmp_path, 4, theta=theta)
+    assert not (tmp_path / "configuration.json").exists()
+
+
+def test_whole_numbers_and_keys_in_theta_are_constants_of_training():
+    plain = learner()
+
+    def start(key, task):
+        return {**plain.start(key, task), "counts": jnp.array([1, 2]), "key": jax.random.key(7)}
+
+    def run(start):
+        return fit(jax.random.key(0), jm.maml(plain._replace(start=start)), sample, optax.adamw(0.1, weight_decay=0.5), 4, tasks=4)
+
+    fitted = run(start)
+    assert fitted.theta["counts"].tolist() == [1, 2] and fitted.theta["key"] == jax.random.key(7)
+    assert fitted.theta["slope"] == run(plain.start).theta["slope"]
+    with pytest.raises(ValueError, match="theta at 'counts' must be int64, got float64"):
+        fit(jax.random.key(0), jm.maml(plain._replace(start=start)), sample, optax.adam(0.1), 4, tasks=4,
+            theta={**fitted.theta, "counts": np.ones(2)})
