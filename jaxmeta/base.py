@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxmeta._pickle import by_value
+
 
 class Examples(NamedTuple):
     """Labelled examples: the usual support and query of supervised tasks.
@@ -67,6 +69,7 @@ class Task(NamedTuple):
     index: Int[Array, ""] | None = None
 
 
+@by_value
 class Learner(NamedTuple):
     """The low level: `phi_0 = start(key, task)`, then `steps` times `phi <- phi + update(d(loss + penalty)/d(phi))`.
 
@@ -92,6 +95,7 @@ class Learner(NamedTuple):
     predict: Callable[[Key[Array, ""], PyTree, PyTree], Array] | None = None
 
 
+@by_value
 class Bias(NamedTuple):
     """The high level: a parameterised endomorphism of learners.
 
@@ -154,6 +158,7 @@ def asking(judged: Callable, outer: Callable) -> Callable:
     return judged
 
 
+@by_value
 class Bilevel(NamedTuple):
     """A bilevel problem: minimise over theta the mean over tasks of `outer` at the end of the learning it shapes.
 
@@ -187,6 +192,7 @@ class Estimate(NamedTuple):
     info: dict[str, Any]
 
 
+@by_value
 class Estimator(NamedTuple):
     """How the derivative of the outer loss in theta is obtained. Stateless estimators carry `()`.
 
@@ -199,6 +205,7 @@ class Estimator(NamedTuple):
     estimate: Callable[..., tuple[Estimate, PyTree]]
 
 
+@by_value
 class Algorithm(NamedTuple):
     """A named method: a bilevel problem and the road by which its derivative returns."""
 

@@ -11,7 +11,10 @@ from typing import NamedTuple
 import jax
 from jaxtyping import PyTree
 
+from jaxmeta._pickle import by_value
 
+
+@by_value
 class Model(NamedTuple):
     """A parameterised function on batches: `y = apply(params, x, reference)`.
 

@@ -14,6 +14,7 @@ ROOT, TESTS = Path(jaxmeta.__file__).parent, Path(__file__).parent.parent
 
 # Floors, from the ground up: a module imports from its own room and from floors below.
 FLOORS = [
+    {"_pickle"},
     {"base", "data"},
     {"_check", "_curvature", "_index", "_linear", "_mean", "_programs", "_pytree", "_random", "_sums"},
     {"parallel", "process"},
