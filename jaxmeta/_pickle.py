@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections.abc import Callable
-from typing import NamedTuple
 
 
 def by_value(role: type) -> type:
     """A decorator of a NamedTuple of functions: it is pickled as cloudpickle does it, the functions with what they close over.
     Functions being what they are, a copy is the same object."""
-    role.__reduce__ = _reduced
+    role.__reduce__ = lambda self: _reduced(role, role.__name__, tuple(self))
     role.__copy__ = lambda self: self
     role.__deepcopy__ = lambda self, memo: self
     return role
 
 
-@by_value
-class Function(NamedTuple):
-    """A function made within another, for what is to be pickled; equal to another one where the functions are the same."""
+class Function:
+    """A decorator of a function made within another, a sampler: as it was, and pickled like a role."""
 
-    of: Callable
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
 
     def __call__(self, *args, **more):
-        return self.of(*args, **more)
+        return self.__wrapped__(*args, **more)
+
+    def __reduce__(self):
+        return _reduced(Function, "a sampler", (self.__wrapped__,))
 
 
-def _reduced(self):
-    name = "a sampler" if isinstance(self, Function) else type(self).__name__
+def _reduced(role: type, name: str, parts: tuple):
     try:
         import cloudpickle
     except ImportError:
         raise pickle.PicklingError(f"pickle takes no functions made within others, got {name} of such; install cloudpickle, "
                                    "or make it anew where it is wanted") from None
-    return _again, (type(self), cloudpickle.dumps(tuple(self)))
+    return _again, (role, cloudpickle.dumps(parts))
 
 
 def _again(role: type, parts: bytes):

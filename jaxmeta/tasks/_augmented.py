@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import _check
+from jaxmeta._pickle import Function
 from jaxmeta.base import Task
 
 _GRID = 4  # displacements are drawn at so many places along each side, and smooth between
@@ -40,6 +41,7 @@ def augmented(sample, change: Callable):
 # One function for all samplers of a change, so that jitted functions see that two of them differ in their arrays alone.
 @functools.cache
 def _changing(change: Callable):
+    @Function
     def draw(sample, key) -> Task:
         key_sample, *keys = jax.random.split(key, 3)
         task = sample(key_sample)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from jaxmeta import _check
+from jaxmeta._pickle import Function
 from jaxmeta.base import Examples, Task
 from jaxmeta.tasks._bouts import most_queries, parted
 from jaxmeta.tasks._pool import Pool, Table
@@ -87,6 +88,7 @@ def episodes(pool: Pool, ways: int, shots: int, queries: int, variants: Variants
 # One function for all samplers of a setting, so that jitted functions see that two of them differ in their arrays alone.
 @functools.cache
 def _sampling(shots: int, variants: Variants):
+    @Function
     def sample(pool: Pool, draw, key):
         drawn = draw(key)
         return task_of(pool.inputs[drawn.members], drawn, shots, variants)
@@ -141,6 +143,7 @@ def _fewer(table: Table, classes: int, shots: int) -> list[str]:
 
 @functools.cache
 def _drawing(ways: int, shots: int, queries: int, variants: Variants):
+    @Function
     def draw(table, eligible, key):
         key_group, key_class, key_member = jax.random.split(key, 3)
         group = _without_replacement(key_group, eligible.any(1), 1)[0]
@@ -232,6 +235,7 @@ def sessions(support: Pool, query: Pool, shots: int, queries: int):
 
 @functools.cache
 def _between(shots: int, queries: int):
+    @Function
     def sample(support: Pool, query: Pool, eligible, key):
         key_group, key_support, key_query = jax.random.split(key, 3)
         group = _without_replacement(key_group, eligible, 1)[0]

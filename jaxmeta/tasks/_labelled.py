@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import _check
+from jaxmeta._pickle import Function
 from jaxmeta.base import Examples, Task
 from jaxmeta.tasks._episodes import Variants, in_floats, original
 from jaxmeta.tasks._pool import Pool
@@ -42,6 +43,7 @@ def labelled(pool: Pool, size: int, variants: Variants = original):
 
 @functools.cache
 def _sampling(size: int, variants: Variants):
+    @Function
     def sample(inputs, members, classes, key):
         drawn = jax.random.randint(key, (size,), 0, len(members) * variants.count)
         place, variant = drawn // variants.count, drawn % variants.count

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
+from jaxmeta._pickle import Function
 from jaxmeta.base import Examples, Task
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def planted(tree: Tree, shots: int = 5, queries: int = 15, dimension: int = 32, 
     _check.number("noise", noise, least=0)
     _edge_scales(tree, scales)
 
+    @Function
     def sample(key):
         key_means, key_noise = jax.random.split(key)
         x = _around(key_noise, planted_means(key_means, tree, dimension, scales), shots + queries, noise)

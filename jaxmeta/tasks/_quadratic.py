@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
+from jaxmeta._pickle import Function
 from jaxmeta.base import Learner, Task
 from jaxmeta.process import no_penalty
 
@@ -45,6 +46,7 @@ def quadratics(dimension: int, spread: float = 1.0):
         centre = spread * jax.random.normal(key_centre, (dimension,))
         return Quadratic((turn * values[None, :]) @ turn.T, centre)
 
+    @Function
     def sample(key):
         key_support, key_query = jax.random.split(key)
         return Task(one(key_support), one(key_query))

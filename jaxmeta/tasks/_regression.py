@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import _check
+from jaxmeta._pickle import Function
 from jaxmeta.base import Examples, Task
 
 
@@ -24,6 +25,7 @@ def sinusoids(shots: int = 10, queries: int = 10):
     _check.whole_number("shots", shots, least=1)
     _check.whole_number("queries", queries, least=1)
 
+    @Function
     def sample(key):
         key_amplitude, key_phase, key_x = jax.random.split(key, 3)
         amplitude = jax.random.uniform(key_amplitude, minval=0.1, maxval=5.0)

@@ -41,11 +41,19 @@ def test_a_fitted_is_pickled_with_all_its_arrays(algorithm, tmp_path):
     assert back.best[:2] == fitted.best[:2]
 
 
-@pytest.mark.parametrize("sample", [
-    jm.episodes(POOL, 3, 1, 2), jm.episodes(POOL, 3, 1, 2, variants=jm.rotations) if POOL.inputs.ndim > 3 else
-    jm.tasks.labelled(POOL, 4)], ids=["episodes", "labelled"])
-def test_a_sampler_is_pickled(sample):
+IMAGES = jm.pool(np.arange(12.0 * 64).reshape(12, 8, 8, 1), np.arange(12) % 3)
+SAMPLERS = {
+    "episodes": jm.episodes(POOL, 3, 1, 2), "turned": jm.episodes(IMAGES, 5, 1, 2, jm.rotations),
+    "bent": jm.tasks.augmented(jm.episodes(IMAGES, 3, 1, 2), jm.tasks.warps()), "labelled": jm.tasks.labelled(POOL, 4),
+    "sinusoids": jm.sinusoids(), "quadratics": jm.quadratics(3)}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_is_pickled_and_draws_the_same(name):
+    pytest.importorskip("cloudpickle")
+    sample = SAMPLERS[name]
     chex.assert_trees_all_equal(again(sample)(KEY), sample(KEY))
+    chex.assert_trees_all_close(jax.jit(again(sample))(KEY), sample(KEY), rtol=1e-12)
 
 
 def test_an_algorithm_is_pickled_and_trains_to_the_same(algorithm):
