@@ -7,6 +7,7 @@ own text: two functions that come to the same program are compiled once.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,8 @@ def run(function: Callable[..., PyTree], *args) -> PyTree:
         return function(*args)
     if any(isinstance(const, Tracer) for const in jaxpr.consts):
         return function(*args)
-    results = Program(lambda *consts: jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, consts))(), *jaxpr.consts)(*jaxpr.consts)
+    replay = _named(function, lambda *consts: jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, consts))())
+    results = Program(replay, *jaxpr.consts)(*jaxpr.consts)
     return jax.tree.unflatten(jax.tree.structure(shape), results)
 
 
@@ -70,12 +72,40 @@ class Program:
         # By leaves, since trees may hold functions (samplers do), which differ where the programs are the same.
         owners = [place for place, example in enumerate(examples) for _ in jax.tree.leaves(example)]
         donated = [place for place, owner in enumerate(owners) if owner in donate]
-        self._compiled = _compiled(jax.jit(flat, donate_argnums=donated).trace(*leaves), leaves)
+        jitted = jax.jit(_named(function, flat), donate_argnums=donated)
+        self._compiled = _compiled(jitted.trace(*leaves), leaves)
         self._results = results[-1]
         self.shardings = jax.tree.unflatten(structure, self._compiled.input_shardings[0])
 
     def __call__(self, *args: PyTree) -> PyTree:
         return jax.tree.unflatten(self._results, self._compiled(*jax.tree.leaves(args)))
+
+
+def shared(function: Callable) -> Callable:
+    """A decorator: `function(*args, **settings)` compiled once for equal settings and arguments of equal shapes, like `jax.jit`
+    with static settings, and once for all settings that come to the same program."""
+
+    @functools.wraps(function)
+    def call(*args, **settings):
+        leaves, structure = jax.tree.flatten(args)
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return function(*args, **settings)
+        program = _program(function, tuple(sorted(settings.items())), structure, tuple(map(_shape, leaves)),
+                           tuple(jax.config.values.items()))
+        return program(*jax.device_put(args, program.shardings))
+
+    return call
+
+
+@functools.lru_cache(_KEPT)
+def _program(function, settings, structure, shapes, context):
+    return Program(functools.partial(function, **dict(settings)), *jax.tree.unflatten(structure, shapes))
+
+
+def _shape(leaf) -> jax.ShapeDtypeStruct:
+    kind = jax.typeof(leaf)
+    where = leaf.sharding if getattr(leaf, "committed", False) else None
+    return jax.ShapeDtypeStruct(kind.shape, kind.dtype, sharding=where, weak_type=kind.weak_type)
 
 
 def cache(folder: str | Path | None = None) -> Path:
@@ -103,6 +133,12 @@ def cache(folder: str | Path | None = None) -> Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
     compilation_cache.reset_cache()  # JAX decides at its first compilation whether there is one, and that may be over.
     return folder
+
+
+def _named(function, other):
+    """The other function under the first one's name, by which JAX tells what it compiles."""
+    other.__name__ = getattr(getattr(function, "func", function), "__name__", "program")
+    return other
 
 
 def _staged() -> bool:
@@ -133,6 +169,7 @@ def _fingerprint(jaxpr: ClosedJaxpr, lowered: jax.stages.Lowered, leaves):
         return None
     places += [(getattr(leaf, "sharding", None), getattr(leaf, "committed", None)) for leaf in leaves]
     types = [str(aval) for aval in (*jaxpr.in_avals, *jaxpr.out_avals)]  # The text does not say which are weak.
+    text = text.partition(" attributes ")[2]  # without the function's name
     return (hashlib.sha256(text.encode()).digest(), *types, *places, jax.config.jax_default_device)
 
 

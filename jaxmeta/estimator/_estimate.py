@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from jaxmeta._mean import weighted_mean
+from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving, paths
 from jaxmeta.base import Bilevel, Estimate, Estimator, Task
 from jaxmeta.parallel import Mapper
@@ -120,8 +121,11 @@ def idle_leaves(key, function, theta: PyTree) -> list[str]:
 
     A random cotangent reaches every leaf that the function depends on, whatever the function's values.
     """
-    value, pull = jax.vjp(function, theta)
-    leaves, structure = jax.tree.flatten(value)
-    noise = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(jax.random.split(key, len(leaves)), leaves)]
-    (moved,) = pull(jax.tree.unflatten(structure, noise))
+    def pulled(theta):
+        value, pull = jax.vjp(function, theta)
+        leaves, structure = jax.tree.flatten(value)
+        noise = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(jax.random.split(key, len(leaves)), leaves)]
+        return pull(jax.tree.unflatten(structure, noise))[0]
+
+    moved = run(pulled, theta)
     return [path for path, leaf in zip(paths(moved), jax.tree.leaves(moved)) if not np.any(np.asarray(leaf))]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
-from jaxmeta._programs import run
+from jaxmeta._programs import run, shared
 from jaxmeta._pytree import nbytes, paths
 from jaxmeta.base import Bilevel
 from jaxmeta.evaluation._statistics import Interval, interval
@@ -153,11 +153,7 @@ def with_steps(bilevel: Bilevel, steps: int | None) -> Bilevel:
     return bilevel._replace(bias=bias, learner=bilevel.learner._replace(steps=steps))
 
 
-# Static arguments make one program for each problem, so that a second evaluation compiles nothing.
-_STATIC = ("bilevel", "episodes", "over", "steps")
-
-
-@functools.partial(jax.jit, static_argnames=_STATIC)
+@shared
 def outcomes(key, theta, sample, *, bilevel, episodes, over, steps):
     """The compiled program of `evaluate`: name to `[E]`."""
     bilevel = with_steps(bilevel, steps)
@@ -165,7 +161,7 @@ def outcomes(key, theta, sample, *, bilevel, episodes, over, steps):
                          lambda key, theta, task: scalars(*outcome(key, bilevel, theta, task)))
 
 
-@functools.partial(jax.jit, static_argnames=_STATIC)
+@shared
 def _curves(key, theta, sample, *, bilevel, episodes, over, steps):
     bilevel = with_steps(bilevel, steps)
 

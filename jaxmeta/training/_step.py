@@ -67,7 +67,7 @@ def initial_state(key, algorithm: Algorithm, optimiser, tasks: PyTree, theta: Py
     theta = theta if theta is not None else run(algorithm.bilevel.init, key_theta, jax.tree.map(lambda leaf: leaf[0], tasks))
     # A weakly typed leaf would come back strongly typed from the first step and compile everything again.
     theta = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), theta)
-    estimator = algorithm.estimator.init(key_estimator, algorithm.bilevel, theta, tasks)
+    estimator = run(algorithm.estimator.init, key_estimator, algorithm.bilevel, theta, tasks)
     state = TrainState(jnp.zeros((), jnp.int32), theta, optimiser.init(moving(theta)), estimator)
     return jax.tree.map(jnp.array, state)  # Copies: the state is donated, and leaves may be shared within it.
 

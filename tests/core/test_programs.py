@@ -12,7 +12,7 @@ from compilations import counted
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxmeta as jm
-from jaxmeta._programs import Program, run
+from jaxmeta._programs import Program, run, shared
 
 KEY = jax.random.key(0)
 
@@ -139,6 +139,23 @@ def test_weak_types_are_told_apart():
     weak, strong = jnp.asarray(2.0), jnp.ones(())
     assert weak.weak_type and not strong.weak_type
     assert [run(lambda x=x: x * 2).weak_type for x in (weak, strong, weak)] == [True, False, True]
+
+
+def test_a_shared_function_is_traced_anew_where_jax_is_configured_otherwise():
+    @shared
+    def double(x, times):
+        return times * x + jnp.zeros(())  # of the default dtype
+
+    x = np.ones(3, np.float32)
+    assert double(x, times=2).dtype == jnp.float64
+    with jax.enable_x64(False):
+        assert double(x, times=2).dtype == jnp.float32
+    with counted() as compiled:
+        np.testing.assert_array_equal(double(2 * x, times=2), 4 * x)
+        assert compiled() == 0
+    np.testing.assert_array_equal(jax.jit(lambda x: double(x, times=3))(x), 3 * x)
+    for device in jax.devices():
+        assert double(jax.device_put(x, device), times=2).devices() == {device}
 
 
 def test_donation_is_told_apart():

@@ -152,10 +152,12 @@ def test_an_optimiser_that_asks_for_the_value():
     assert int(fitted.state.step) == 3
 
 
-def test_a_fit_of_equal_settings_compiles_nothing():
+@pytest.mark.parametrize("estimator", [jm.unrolled, lambda: jm.truncated(1)], ids=["unrolled", "truncated"])
+def test_a_fit_of_equal_settings_compiles_nothing(estimator):
     """All is built anew: learner, algorithm, optimiser and a plain function as the sampler."""
     def once(key):
-        return train(None, 8, sample=lambda key: draw(jnp.full((), 0.3), key), algorithm=jm.maml(learner()), key=key)
+        algorithm = jm.maml(learner())._replace(estimator=estimator())
+        return train(None, 8, sample=lambda key: draw(jnp.full((), 0.3), key), algorithm=algorithm, key=key)
 
     first = once(0)
     with counted() as compiled:
