@@ -1,10 +1,10 @@
-"""Sums in enough bits: in bfloat16, 256 + 1 is 256, so that running totals of many small parts stand still."""
+"""Sums in enough bits, and means by weight: in bfloat16, 256 + 1 is 256, so that running totals of many small parts stand still."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 
 def summing_dtype(dtype):
@@ -35,3 +35,22 @@ def widened(tree: PyTree) -> PyTree:
 def narrowed(tree: PyTree, like: PyTree) -> PyTree:
     """The leaves in the dtypes of another tree's, once all is added up."""
     return jax.tree.map(lambda leaf, own: leaf if leaf.dtype == own.dtype else leaf.astype(own.dtype), tree, like)
+
+
+def weighted_mean(values: Float[Array, " n"], weight: Float[Array, " n"] | None) -> Float[Array, ""]:
+    r"""$\sum_i w_i v_i / \sum_i w_i$, 0 where all weights are 0; the plain mean without weights.
+
+    Summed in float32 at least. What has weight 0 may be infinite or nan, and is not seen; where it is finite, the derivative
+    in its weight is that of the formula.
+
+    >>> import jax.numpy as jnp
+    >>> float(weighted_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 1.0, 0.0])))
+    2.0
+    """
+    if weight is None:
+        return values.mean()
+    wide = summing_dtype(values.dtype)
+    weight = weight.astype(wide)
+    seen = jnp.where((weight == 0) & ~jnp.isfinite(values), 0, values).astype(wide)
+    total = weight.sum()
+    return ((seen * weight).sum() / jnp.where(total == 0, 1, total)).astype(values.dtype)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import _check
-from jaxmeta._mean import weighted_mean
+from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Bias
 from jaxmeta.bias._representation import embed, embedder
 from jaxmeta.learner._closed_form import class_sums

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmeta._mean import weighted_mean
+from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Bias, Examples
 from jaxmeta.tying import soft_along_tree, soft_ancestors
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from jaxmeta._mean import weighted_mean
 from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving, paths
+from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Bilevel, Estimate, Estimator, Task
 from jaxmeta.parallel import Mapper
 

@@ -19,7 +19,6 @@ from jaxmeta.hierarchy._class_data import checked
 from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._tree import Tree
 
-
 _ENOUGH = 100_000  # iterations, of which some ten are needed: a limit that is reached would go unsaid
 
 

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
-from jaxmeta._mean import weighted_mean
+from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Examples, Learner
 from jaxmeta.learner._criteria import classes, cross_entropy, squared_error
 from jaxmeta.process import no_penalty

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from jaxmeta import _check
-from jaxmeta._mean import weighted_mean
+from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Examples
 
 

@@ -12,7 +12,6 @@ from jaxmeta.base import Learner
 from jaxmeta.learner._criteria import cross_entropy
 from jaxmeta.process import no_penalty
 
-
 _RATE = "the rate is the update's: update=optax.sgd(0.01)"
 
 

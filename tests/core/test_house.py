@@ -16,7 +16,7 @@ ROOT, TESTS = Path(jaxmeta.__file__).parent, Path(__file__).parent.parent
 FLOORS = [
     {"_pickle"},
     {"base", "data"},
-    {"_check", "_curvature", "_index", "_linear", "_mean", "_programs", "_pytree", "_random", "_sums"},
+    {"_check", "_curvature", "_index", "_linear", "_programs", "_pytree", "_random", "_sums"},
     {"parallel", "process"},
     {"learner", "models", "objective"},
     {"hierarchy"},
