@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 from jaxmeta import _check
 from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving, paths
+from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Algorithm
 from jaxmeta.evaluation._adaptation import scalars
 from jaxmeta.training._diagnosis import not_finite
@@ -102,7 +103,7 @@ def outer_steps(algorithm: Algorithm, optimiser: optax.GradientTransformation, t
         finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((estimate.loss, grad, moved))]).all()
         state = jax.tree.map(lambda a, b: jnp.where(finite, a.astype(b.dtype), b), new, state)
         metrics = jax.vmap(scalars)(estimate.info["losses"], estimate.info["aux"])
-        return state, finite, jax.tree.map(jnp.mean, metrics)
+        return state, finite, jax.tree.map(lambda column: weighted_mean(column, batch.weight), metrics)
 
     def call(state: TrainState, key, source, count):
         _, _, shapes = jax.eval_shape(step, state, key, source, count)
