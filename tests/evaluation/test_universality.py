@@ -253,14 +253,15 @@ def test_extreme_eigenvalues_are_those_of_the_matrix(name, damping, rng):
 def test_gauss_newton_is_semidefinite_where_the_hessian_is_not(rng):
     outputs = lambda theta: jnp.tanh(X @ theta)
     measure = lambda out: jnp.mean((out - Y) ** 2)
-    theta = 2 * rng.normal(size=D)
+    theta = 0.5 * rng.normal(size=D)  # where few tanh are flat: eigenvalues lie within a factor of 2,000
     same = lambda theta: theta
     whole = jax.jit(lambda t: conditioning(KEY, lambda t: measure(outputs(t)), same, t).after)(theta)
     assert whole.lowest < 0
     found = jax.jit(lambda t: conditioning(KEY, outputs, same, t, curvature=gauss_newton(measure)).after)(theta)
     jac = jax.jit(jax.jacobian(outputs))(theta)
     values = np.linalg.eigvalsh(2 * jac.T @ jac / 20)
-    np.testing.assert_allclose([found.smallest, found.highest], values[[0, -1]], rtol=1e-7)
+    # Rounding moves each eigenvalue by that much of the largest.
+    np.testing.assert_allclose([found.smallest, found.highest], values[[0, -1]], rtol=0, atol=1e-13 * values[-1])
 
 
 def test_few_steps_stay_within_the_range_and_tell_their_error(rng):

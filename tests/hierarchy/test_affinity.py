@@ -237,7 +237,7 @@ def test_leep_of_hard_predictions_is_nce_and_h_score_of_one_class_mean_each(rng)
     assert _transferability.nce(source, labels) == pytest.approx(by_hand)
     assert _transferability.leep(hard, labels) == pytest.approx(by_hand)
     # Two classes: the between-class covariance has rank one, p q delta' S^-1 delta.
-    x = rng.normal(size=(50, 3)) + np.arange(50)[:, None] % 2
+    x = rng.normal(size=(50, 3)) * np.array([[1.0, 2.0, 3.0]]) + np.arange(50)[:, None] % 2  # a sphere is shrunk wholly
     y = np.arange(50) % 2
     delta = x[y == 1].mean(0) - x[y == 0].mean(0)
     expected = 0.25 * delta @ np.linalg.solve(np.cov(x.T, bias=True), delta)
