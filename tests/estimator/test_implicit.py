@@ -26,7 +26,7 @@ from ends import (
 )
 
 import jaxmeta as jm
-from jaxmeta.base import Bilevel
+from jaxmeta.base import Bilevel, Learner
 from jaxmeta.estimator import cg, direct, identity, implicit, neumann, nystrom, sama, t1t2
 from jaxmeta.tasks import quadratic_learner
 
@@ -50,9 +50,10 @@ def test_every_solver_gives_the_closed_form(name):
 
     np.testing.assert_allclose(result.grad[0], each(of_start).mean(0), rtol=accuracy)
     np.testing.assert_allclose(result.grad[1], each(of_strength).mean(0), rtol=accuracy)
-    chex.assert_shape([result.info[name] for name in ("residual", "iterations", "stationarity", "converged")], (T,))
+    chex.assert_shape([result.info[name] for name in ("residual", "iterations", "stationarity", "error", "converged")], (T,))
     assert np.all(result.info["residual"] < 10 * accuracy) and np.all(result.info["iterations"] == products)
     assert np.all(result.info["converged"]) and np.all(result.info["stationarity"] < 1e-10)
+    assert np.all(result.info["error"] < accuracy)
 
 
 def decayed(strength):
@@ -103,20 +104,88 @@ def test_the_derivative_is_the_limit_of_unrolling(name):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_where_learning_has_not_converged_the_flag_says_so(steps):
+def test_where_learning_has_not_converged_the_predicted_error_says_by_how_much(steps):
     result = on_quadratics(implicit(direct()), steps)
 
-    def slope(task, phi):
-        return task.support.curvature @ (phi - task.support.centre) + STRENGTH * (phi - THETA)
+    def error(task):
+        # A Newton step ends learning on a quadratic, so that what is predicted is the error itself.
+        phi, hessian = reached(task)
+        ours, right = (np.linalg.solve(hessian, asked(task, at)) for at in (descended(task, steps), phi))
+        return np.linalg.norm(ours - right) / np.linalg.norm(right)
 
-    stationarity = each(lambda task: np.linalg.norm(slope(task, descended(task, steps))) / np.linalg.norm(slope(task, THETA)))
-    np.testing.assert_allclose(result.info["stationarity"], stationarity, rtol=1e-9)
+    np.testing.assert_allclose(result.info["error"], each(error), rtol=1e-9)
     assert not np.any(result.info["converged"])
-    loose = on_quadratics(implicit(direct(), tolerance=float(np.median(stationarity)) + 1e-12), steps)
-    np.testing.assert_array_equal(loose.info["converged"], stationarity <= np.median(stationarity) + 1e-12)
+    loose = on_quadratics(implicit(direct(), tolerance=float(np.median(each(error))) + 1e-12), steps)
+    np.testing.assert_array_equal(loose.info["converged"], each(error) <= np.median(each(error)) + 1e-12)
     # What is reported is the formula at phi_K all the same.
     at_end = each(lambda task: STRENGTH * np.linalg.solve(reached(task)[1], asked(task, descended(task, steps)))).mean(0)
     np.testing.assert_allclose(result.grad[0], at_end, rtol=1e-10)
+
+
+# A stiff problem, whose second parameter is learned a thousand times as slowly as the first; theta is the logarithm of a decay.
+STIFF, CENTRE, WANTED, DECAY = np.array([1.0, 1e-3]), np.ones(2), np.array([1.5, 1.5]), -8.0
+SOLVED = STIFF * CENTRE / (STIFF + np.exp(DECAY))
+
+
+def stiff(start, steps, solver=None, wanted=WANTED):
+    def make(log_decay):
+        return Learner(lambda key, task: jnp.asarray(start), lambda key, phi, batch: (0.5 * jnp.sum(STIFF * (phi - CENTRE) ** 2), {}),
+                       decayed(jnp.exp(log_decay)), optax.sgd(0.9), steps)
+
+    bilevel = Bilevel(jm.hyperparameters(make, log_decay=DECAY), make(DECAY),
+                      lambda key, learner, trajectory, task: (0.5 * jnp.sum((trajectory.end - wanted) ** 2), {}))
+    return estimate(implicit(solver or direct()), bilevel, {"log_decay": jnp.asarray(DECAY)},
+                    jm.Task(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(1, int)))
+
+
+def after(start, steps):
+    """Where descent on the stiff problem is."""
+    return SOLVED + (1 - 0.9 * (STIFF + np.exp(DECAY))) ** steps * (start - SOLVED)
+
+
+def test_no_start_makes_an_end_look_like_another():
+    ends = [(np.zeros(2), 20), (after(np.zeros(2), 17), 3), (after(np.zeros(2), 20), 0)]
+    infos = [stiff(start, steps).info for start, steps in ends]
+    for info in infos:
+        np.testing.assert_allclose(info["error"], infos[0]["error"], rtol=1e-8)
+        assert not info["converged"] and info["error"] > 0.9
+    # The true error: a Newton step is exact here.
+    np.testing.assert_allclose(1 - stiff(np.zeros(2), 20).grad["log_decay"] / stiff(SOLVED, 0).grad["log_decay"],
+                               infos[0]["error"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_at_the_solution_a_task_has_converged_however_it_got_there(steps):
+    for start in (SOLVED, SOLVED * (1 + 1e-9)):
+        found = stiff(start, steps)
+        assert found.info["converged"] and found.info["error"] < 1e-6
+    away = after(SOLVED + np.array([1e3, 0.0]), 40)  # from far along what is learned fast
+    assert stiff(SOLVED + np.array([1e3, 0.0]), 40).info["converged"] and np.linalg.norm(away - SOLVED) < 1e-3
+
+
+def test_a_start_that_the_query_likes_is_not_an_end():
+    # There the query's slope is 0, and with it the derivative: it is the end that it would have to be taken at.
+    found = stiff(WANTED, 0)
+    assert found.grad["log_decay"] == 0 and found.info["error"] > 0.9 and not found.info["converged"]
+
+
+def test_a_solve_that_has_not_converged_never_says_so():
+    found = stiff(SOLVED, 5, cg(1))
+    assert found.info["residual"] > 1e-3 and not found.info["converged"]
+    # The other way round: where the query's slope is solved for at once, and what is left to learn is not.
+    found = stiff(np.zeros(2), 20, cg(1), wanted=np.array([1.5, after(np.zeros(2), 20)[1]]))
+    assert found.info["residual"] < 1e-3 and not found.info["converged"]
+
+
+def test_the_prediction_costs_nothing_where_nobody_looks_at_it():
+    def factorisations(look):
+        curved = quadratic_learner(RATE, 3)._replace(loss=lambda key, phi, batch: (jnp.sum(jnp.cosh(phi - batch.centre)), {}))
+        bilevel = Bilevel(HELD, curved)
+        text = jax.jit(lambda theta: look(implicit(direct()).estimate(KEY, bilevel, theta, tasks(), ())[0])).lower(
+            (THETA, ())).compile().as_text()
+        return text.count("getrf")
+
+    assert factorisations(lambda found: (found.loss, found.grad)) == 1 < factorisations(lambda found: found.info["converged"])
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.2])
@@ -149,6 +218,18 @@ def test_what_only_says_how_the_end_is_reached_is_refused(name, case):
     bias, theta, message = REFUSED[case]
     with pytest.raises(ValueError, match=f"{message}.*proximal.*unrolled.*fixed"):
         ESTIMATORS[name].init(KEY, Bilevel(bias, quadratic_learner(RATE, 3)), theta, tasks())
+
+
+def test_ends_of_proximal_steps_are_refused_as_ends_where_no_gradient_vanishes():
+    def lasso(log_strength):
+        shrink = optax.GradientTransformation(lambda phi: (), lambda updates, state, phi: (jax.tree.map(
+            lambda u, x: jnp.sign(x + u) * jnp.maximum(jnp.abs(x + u) - 0.1 * jnp.exp(log_strength), 0) - x, updates, phi), state))
+        return quadratic_learner(RATE, 50)._replace(update=optax.chain(optax.sgd(0.1), shrink),
+                                                    start=lambda key, task: jnp.zeros(D))
+
+    bilevel = Bilevel(jm.hyperparameters(lasso, log_strength=-2.0), lasso(-2.0))
+    with pytest.raises(ValueError, match="ends where the gradient of loss plus penalty vanishes.*log_strength.*unrolled"):
+        implicit().init(KEY, bilevel, {"log_strength": jnp.asarray(-2.0)}, tasks())
 
 
 @pytest.mark.parametrize("part", ["path", "losses"])

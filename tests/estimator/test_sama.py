@@ -25,7 +25,9 @@ def test_t1t2_and_sama_under_gradient_descent_are_their_definition(estimator, st
 
     np.testing.assert_allclose(result.grad[0], each(of_start).mean(0), rtol=1e-9)
     np.testing.assert_allclose(result.grad[1], each(of_strength).mean(0), rtol=1e-9)
-    assert np.all(result.info["converged"]) == (steps == 200)
+    # Nothing is known of how far such a derivative is from right.
+    assert "converged" not in result.info and "error" not in result.info
+    assert np.all(result.info["stationarity"] < 1e-10) == (steps == 200)
 
 
 def adam_answer(task, steps, rate, one=0.9, two=0.999, small=1e-8):
