@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving, paths
-from jaxmeta._sums import weighted_mean
+from jaxmeta._sums import summing_dtype, weighted_mean
 from jaxmeta.base import Bilevel, Estimate, Estimator, Task
 from jaxmeta.parallel import Mapper
 
@@ -93,8 +93,14 @@ def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estima
     return Estimate(weighted_mean(each["losses"], weight), grad, each)
 
 
+def wide(tree: PyTree) -> PyTree:
+    """What moves of a tree, in float32 at least, to be summed."""
+    return jax.tree.map(lambda leaf: leaf.astype(summing_dtype(leaf.dtype)), moving(tree))
+
+
 def closeness(grad: PyTree, exact: PyTree) -> dict[str, Array]:
     """How near a gradient is to the exact one: "cosine" of their angle, "relative_error" `|grad - exact| / |exact|`."""
+    grad, exact = wide(grad), wide(exact)
     size = optax.tree.norm(exact)
     return {"cosine": optax.tree.vdot(grad, exact) / (optax.tree.norm(grad) * size),
             "relative_error": optax.tree.norm(optax.tree.sub(grad, exact)) / size}

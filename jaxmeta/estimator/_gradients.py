@@ -58,8 +58,9 @@ def linearising(objective, has_aux: bool = False):
 def finite_difference(size: float = 0.01) -> Gradient:
     """A gradient pulled back by central differences, `(slope(phi + e v) - slope(phi - e v)) / 2 e` with `e = size / |v|`.
 
-    Two gradients more and no second derivative; off by O(e^2), and by round-off over e. Exact in forward mode, and, as
-    `jax.grad`, where the objective has derivative rules of its own.
+    Two gradients more and no second derivative; off by O(e^2), and by round-off over e. Differences see what moves within
+    `jax.lax.stop_gradient`, which derivatives do not. Exact in forward mode, and, as `jax.grad`, where the objective has
+    derivative rules of its own.
 
     Args:
       size: How far phi is moved, in phi's unit, above 0.

@@ -15,6 +15,11 @@ from jaxmeta.process import outcome
 def unrolled(remat: Plan = storing, gradient: Gradient = linearising, over: Mapper | None = None) -> Estimator:
     """The exact derivative, by reverse mode through all inner steps: `d/d(theta) mean_t outer_t(phi_K(theta), theta)`.
 
+    It is the derivative as JAX has it, that of `jax.grad` through `jax.grad`: what `jax.lax.stop_gradient` holds constant in
+    the inner loss is constant to the outer derivative too, and where a loss has a derivative rule of its own
+    (`jax.custom_vjp`, or `jax.custom_jvp` beyond those of JAX, optax and flax) the steps follow that rule and are
+    differentiated by reverse over reverse, whatever `gradient` says (but `constant`).
+
     Args:
       remat: What of the steps is stored and what is computed again: `storing` all, or `each_step`,
         `saving("inner_gradient")`, `segments(...)`, `rebuilding(...)`, `binomial(slots)`, `offloading`, from

@@ -18,7 +18,7 @@ import optax
 from jaxmeta import _check
 from jaxmeta.base import Bilevel, Estimator
 from jaxmeta.estimator import unrolled
-from jaxmeta.estimator._estimate import closeness
+from jaxmeta.estimator._estimate import closeness, wide
 
 
 class Road(NamedTuple):
@@ -75,7 +75,7 @@ def compare(key, estimators: Mapping[str, Estimator], bilevel: Bilevel, theta, t
       bilevel: The problem.
       theta: Where the gradient is taken.
       tasks: A batch, `[T, ...]`.
-      exact: What is taken as exact; default `unrolled()`.
+      exact: What is taken as exact; default `unrolled()`, which is so for losses with derivative rules of their own too.
       draws: Estimates of each, at least 1.
       rounds: Times of each, at least 1.
 
@@ -126,7 +126,7 @@ def _measured(estimator: Estimator, bilevel, theta, tasks, keys):
     first, grads = state, []
     for key in keys:
         grad, state = program(key, theta, tasks, state)
-        grads.append(grad)
+        grads.append(wide(grad))
     return grads, about, lambda: program(keys[0], theta, tasks, first)
 
 
