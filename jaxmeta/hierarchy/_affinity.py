@@ -7,18 +7,20 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from jaxmeta._sums import summing_dtype
+
 Affinity = Float[np.ndarray, "C C"]
 """`[source, target]`; larger is closer."""
 
 
 def checked_affinity(affinity, concepts: int | None = None) -> np.ndarray:
-    """The affinity as a float array.
+    """The affinity as an array of floats, of float32 at least.
 
     Raises:
       ValueError: for an array that is not `[C, C]` with C of two or more, NaN or infinity, naming the first pair.
     """
     array = np.asarray(affinity)
-    array = array if np.issubdtype(array.dtype, np.floating) else array.astype(float)
+    array = array.astype(summing_dtype(array.dtype) if np.issubdtype(array.dtype, np.floating) else float, copy=False)
     size = array.shape[0] if concepts is None and array.ndim else concepts
     if array.shape != (size, size) or array.shape[0] < 2:
         expected = "[C, C] over two concepts or more" if concepts is None else f"[{concepts}, {concepts}]"

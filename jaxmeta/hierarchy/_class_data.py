@@ -33,12 +33,12 @@ def by_class(examples: Examples, concepts: int | Sequence[Hashable] | None = Non
     """Groups examples by concept, in the order in which they stand.
 
     Args:
-      examples: x `[n, ...]`, y `[n]` integers from 0 to C-1.
+      examples: x `[n, ...]`, y `[n]` integers from 0 to C-1. Those of weight 0 are left out.
       concepts: C, or the C names that a refusal uses; default: as many as the largest label says.
 
     Raises:
       ValueError: for fewer than two concepts, a concept without examples, labels that are no integers or out of range,
-        x and y of unlike lengths, NaN or infinity.
+        x and y of unlike lengths, NaN or infinity, weights other than 0 and 1.
 
     Example:
 
@@ -57,12 +57,19 @@ def by_class(examples: Examples, concepts: int | Sequence[Hashable] | None = Non
 
 
 def checked(examples: Examples, concepts=None) -> tuple[np.ndarray, np.ndarray, list]:
-    """x, in float32 at least, y and the names of the concepts as numpy sees them; refuses what `by_class` refuses."""
+    """x, in float32 at least, and y of the examples that count, and the names of the concepts, as numpy sees them; refuses what
+    `by_class` refuses."""
     x, y = np.asarray(examples.x), np.asarray(examples.y)
     if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
         raise ValueError(f"labels must be integers [n], got dtype {y.dtype} and shape {y.shape}; number the concepts from 0")
     if len(x) != len(y):
         raise ValueError(f"x and y must have one length, got {len(x)} examples and {len(y)} labels; give one label an example")
+    if (counting := examples.counting) is not None:
+        counting = np.asarray(counting)
+        if not np.isin(counting, (0, 1)).all():
+            raise ValueError(f"examples sorted by concept count alike, of weight 1, or not at all, of weight 0, got "
+                             f"{counting[~np.isin(counting, (0, 1))][0]}; leave weights out, or draw examples by them")
+        x, y = x[counting == 1], y[counting == 1]
     if concepts is None:
         concepts = int(y.max(initial=-1)) + 1
     names = list(range(concepts)) if isinstance(concepts, int) else list(concepts)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
+from jaxmeta._sums import widened
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._affinity import checked_affinity
 from jaxmeta.hierarchy._class_data import ByClass, by_class
@@ -35,7 +36,7 @@ def embedding_affinity(key, rows: Float[Array, "C d"]) -> Float[np.ndarray, "C C
     >>> embedding_affinity(None, [[0.0, 0.0], [3.0, 4.0]]).tolist()
     [[-0.0, -5.0], [-5.0, -0.0]]
     """
-    rows = jnp.asarray(rows)
+    rows = widened(jnp.asarray(rows))
     return checked_affinity(-_distances(rows.reshape(rows.shape[0], -1)), len(rows))
 
 

@@ -78,7 +78,7 @@ def fisher_affinity(embedding: Float[Array, "C P"]) -> Float[np.ndarray, "C C"]:
     >>> fisher_affinity([[1.0, 3.0], [3.0, 1.0]]).round(6).tolist()
     [[1.0, 0.6...], [0.6..., 1.0]]
     """
-    h = jnp.asarray(embedding)
+    h = widened(jnp.asarray(embedding))
 
     def row(one):
         both = one[None] + h

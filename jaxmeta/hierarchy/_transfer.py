@@ -122,7 +122,8 @@ def transfers(key, train: Examples, held: Examples, budgets: Sequence[int] = (10
     """
     for name in ("steps", "transfer_steps", "batch"):
         _check.whole_number(f"{name} of training", getattr(training, name), least=1)
-    data, held = by_class(train), by_class(held, int(np.max(train.y)) + 1)
+    data = by_class(train)
+    held = by_class(held, len(data.counts))
     budgets, groups = _checked(data, held, budgets, groups)
     concepts, size = len(data.counts), int(np.prod(data.x.shape[2:]))
     autoencoder = dense_autoencoder(size) if autoencoder is None else autoencoder

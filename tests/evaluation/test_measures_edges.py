@@ -107,3 +107,16 @@ def test_measures_of_few_bits_are_those_of_the_same_numbers_in_more():
 def test_an_operator_of_few_bits_has_its_eigenvalues_to_its_own_rounding():
     found = je.spectrum(KEY, lambda v: v * jnp.array([1, 2, 4, 8], v.dtype), jnp.zeros(4, "bfloat16"), 4)
     np.testing.assert_allclose([found.lowest, found.highest], [1, 8], rtol=0.02)
+
+
+@pytest.mark.slow
+def test_no_tracer_is_kept():
+    """JAX's own check: nothing that a program closed over is there when it is made."""
+    with jax.checking_leaks():
+        for measure in BY_LABEL.values():
+            jax.jit(measure)(jnp.asarray(Y))
+        for measure in (je.cka, je.svcca, lambda a, b: je.mutual_neighbours(a, b, 3).value):
+            jax.jit(jax.grad(lambda z, measure=measure: measure(z, Z)))(jnp.asarray(Z))
+        jax.jit(lambda z: je.spectrum(KEY, lambda v: z.T @ (z @ v), jnp.zeros(3), 3))(jnp.asarray(Z))
+        jax.jit(lambda z: je.conditioning(KEY, lambda theta: ((z @ theta) ** 2).sum(), lambda phi: phi * 2, jnp.ones(3), 3))(Z)
+        je.barrier(lambda w: (w * jnp.asarray(Z)).sum(), 0.0, 1.0, 3)

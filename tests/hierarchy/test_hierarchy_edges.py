@@ -86,6 +86,16 @@ def test_held_out_examples_of_a_class_that_training_lacks_are_refused():
         jh.one_standard_error(jh.lda(), [jh.Tree.star([0, 1, 3])], features, labels, 1 - folds)
 
 
+def test_examples_of_weight_0_are_not_there_and_other_weights_are_refused():
+    padded = Examples(np.concatenate([X, [[np.nan]]]), np.append(Y, 7), weight=np.append(np.ones(6), 0))
+    np.testing.assert_array_equal(jh.class_means(padded), jh.class_means(Examples(X, Y)))
+    looked = Examples(X, Y, reference=np.arange(6) == 1)
+    np.testing.assert_array_equal(jh.class_means(looked), jh.class_means(Examples(np.delete(X, 1, 0), np.delete(Y, 1))))
+    for weight in (0.5, -1.0, np.nan):
+        with pytest.raises(ValueError, match=f"count alike, of weight 1, or not at all, of weight 0, got {weight}"):
+            jh.class_means(padded._replace(weight=np.append(np.ones(6), weight)))
+
+
 # NaN decides nothing
 
 
@@ -222,6 +232,14 @@ def test_half_precision_is_summed_in_more():
     np.testing.assert_allclose(*scores, rtol=1e-2)
 
 
+def test_distances_of_few_bits_are_those_of_the_same_numbers_in_more():
+    rows = jnp.asarray(300 + np.arange(6.0).reshape(3, 2) * 8, "bfloat16")
+    np.testing.assert_allclose(jh.embedding_affinity(None, rows), jh.embedding_affinity(None, rows.astype(float)), rtol=1e-6)
+    np.testing.assert_allclose(jh.fisher_affinity(rows), jh.fisher_affinity(rows.astype(float)), rtol=1e-6)
+    half = np.full((2, 2), 6e4, np.float16)  # whose sum is beyond the largest
+    np.testing.assert_array_equal(jh.symmetrised(half), half)
+
+
 def test_examples_of_a_node_are_counted_in_enough_bits():
     """600 examples of class 0 and 2 of each other; counted in bfloat16 they would be 256, and classes would not weigh alike."""
     y = np.concatenate([np.zeros(600, int), [1, 1, 2, 2]])
@@ -251,3 +269,20 @@ def test_scores_are_not_kept_beyond_their_use():
     del scores
     gc.collect()
     assert len(_optimal._BEST) == before
+
+
+@pytest.mark.slow
+def test_no_tracer_is_kept():
+    """JAX's own check: nothing that a program closed over is there when it is made."""
+    body, examples = mlp((4,), None), Examples(X.astype(np.float32), Y)
+    with jax.checking_leaks():
+        for made in (jh.classifier(TREE, jh.ridge_head()), jh.classifier(TREE, jh.linear_head(steps=2, batch=2)),
+                     jh.jointly(TREE, body, optax.sgd(0.1), 2)):
+            logs = made.log_probabilities(made.fit(KEY, X, Y), jnp.asarray(X))
+            for decode in (jh.greedy, jh.most_probable, jh.beam(2)):
+                jax.jit(lambda logs, decode=decode: decode(TREE, logs))(logs)
+        jax.jit(jax.grad(lambda logits: jh.soft_tree_loss(TREE, logits, Y).sum()))(jnp.asarray(LOGITS))
+        jh.lookahead_affinity(KEY, examples, body, 2, 1, shots=2)
+        jh.task2vec_affinity(KEY, examples, body, steps=1, shots=2)
+        jh.transfers(KEY, examples, examples, (1, 2), jh.dense_autoencoder(1, 4, 2), jh.Training(1, 1, 2))
+        jh.beam_search(jh.lda(), (X + LOGITS[:, :1] / 10, Y), (X, Y))

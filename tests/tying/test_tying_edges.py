@@ -119,6 +119,14 @@ def test_the_gradient_of_what_many_nodes_share_is_the_sum_of_theirs(dtype):
         assert {leaf.dtype for leaf in jax.tree.leaves(grad)} == {jnp.dtype(dtype)}
 
 
+@pytest.mark.parametrize("groups", [1, 2], ids=["made in one gradient in phi", "made of every node's"])
+def test_value_and_grad_of_many_nodes_is_averaged_in_enough_bits(groups):
+    """Values and gradients of 1 over 4,096 nodes, of which each group has its share."""
+    step = jt.value_and_grad(lambda theta, d: theta * d, jt.by_group(np.arange(4096) % groups), jm.over_tasks(16))
+    value, grad = jax.jit(step)(jnp.ones(groups, "bfloat16"), jnp.ones(4096, "bfloat16"))
+    assert float(value) == 1 and grad.tolist() == [1 / groups] * groups
+
+
 def test_operators_add_up_in_enough_bits_both_ways():
     ones = jnp.ones(4096, "bfloat16")
     assert jt.gather(np.zeros(4096, int)).transpose(ones).tolist() == [4096]
@@ -198,3 +206,30 @@ def test_a_projection_that_does_not_converge_says_so(monkeypatch):
     turns = np.random.default_rng(0).normal(size=(2, 4, 4))
     with pytest.raises(ValueError, match="by_projection must converge, got no solution"):
         jt.equivariant_basis([tuple(turns)], jt.by_projection)
+
+
+# What is kept
+
+
+@pytest.mark.slow
+def test_no_tracer_is_kept():
+    """JAX's own check: nothing that a program closed over is there when it is made."""
+    problem = bilevel()
+    task = jm.Task(jnp.ones(2), jnp.ones(2), jnp.array(1))
+    with jax.checking_leaks():
+        for name, tying in BETWEEN.items():
+            phi = jax.tree.map(jnp.asarray, tying.init(KEY, THETA))
+            jax.jit(jax.grad(lambda phi, node, tying=tying: sum(leaf.sum() for leaf in taken(tying, phi, node))))(phi, 1)
+            if name in ("along_tree to the concepts", "low_rank"):
+                step = jt.value_and_grad(lambda theta, d: theta["bias"].sum() * d, tying)
+                jax.jit(step)(phi, jnp.ones(3))
+                jax.jit(jt.tied(jm.models.Model(None, lambda theta, x, reference=None: x @ theta["kernel"]), tying).apply)(
+                    phi, jnp.ones((3, 4, 2)))
+
+        def heated(temperature):  # as of a schedule, inside the step
+            tying = jt.soft_along_tree(3, (2,), temperature=temperature)
+            phi = tying.init(KEY, THETA)
+            return jax.grad(lambda phi: sum(leaf.sum() for leaf in jax.tree.leaves(tying.expand(phi))) + tying.penalty(phi))(phi)
+
+        jax.jit(heated)(0.5)
+        jax.jit(jax.grad(lambda theta: jm.outcome(KEY, problem, theta, task)[0]))(problem.init(KEY, task))
