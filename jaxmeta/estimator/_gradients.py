@@ -101,7 +101,8 @@ class Jacobian(NamedTuple):
             _, along = jax.linearize(jax.grad(objective), phi)
             return cls(along, along, True)
         _, pull = jax.vjp(jax.grad(objective), phi)
-        push = jax.linear_transpose(lambda v: pull(v)[0], phi)
+        # J is the transpose of its transpose, since what has a way back alone has no forward derivative.
+        _, push = jax.vjp(lambda v: pull(v)[0], jax.tree.map(jnp.zeros_like, phi))
         return cls(lambda v: push(v)[0], lambda v: pull(v)[0], False)
 
 

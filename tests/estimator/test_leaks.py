@@ -92,3 +92,14 @@ def test_what_is_made_of_a_function_lives_as_long_as_it_and_no_longer():
     # A traced program is reused by calls that are not compiled where its maps are the same objects.
     programs = [jax.make_jaxpr(lambda x: linear_map(twice, twice, x))(jnp.ones(2)).eqns[0].params["forward"] for _ in range(2)]
     assert programs[0] is programs[1]
+
+
+@pytest.mark.slow
+def test_training_and_evaluation_keep_none(silent):
+    batch = tasks()
+    algorithm = jm.maml(learner())
+    sample = jm.episodes(jm.pool(np.asarray(batch.support.x).reshape(8, 5), np.arange(8) % 4), 3, 1, 1)
+    found = jm.fit(KEY, algorithm, sample, optax.sgd(0.1), steps=2, tasks=2)
+    jm.evaluation.evaluate(KEY, algorithm.bilevel, found.theta, sample, 2)
+    jm.adapt(KEY, learner(), sample(KEY))
+    algorithm.estimator.estimate(KEY, algorithm.bilevel, found.theta, batch, ())
