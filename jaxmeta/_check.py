@@ -108,7 +108,8 @@ def key(name: str, value) -> None:
 def learner(name: str, value) -> None:
     """Refuses what is no `Learner`."""
     if not isinstance(value, Learner):
-        raise ValueError(f"{name} takes a Learner, got {told(value)}; make one, for example jaxmeta.gradient(model, loss, update)")
+        raise ValueError(f"{name} takes a Learner, got {told(value)}; make one, for example "
+                         "jaxmeta.gradient(model, loss, update)")
 
 
 def algorithm(name: str, value) -> None:

@@ -24,6 +24,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from jaxmeta import _check, process
+from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving
 from jaxmeta.base import Bilevel, Estimator, Learner
 from jaxmeta.estimator._estimate import estimate_over, estimator, idle_leaves
@@ -135,7 +136,7 @@ def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> 
         task = jax.tree.map(lambda leaf: leaf[0], tasks)
         key_learn, key_theta, key_way = jax.random.split(key, 3)
         keys = _split(key_learn)
-        walked, _ = jax.jit(lambda theta: _learn(keys, bilevel, theta, task))(theta)
+        walked, _ = run(lambda theta: _learn(keys, bilevel, theta, task), theta)
         start, objective, outer = _parts(keys, bilevel, task, walked)
         first, last = moving(walked.start), moving(walked.end)
 
@@ -144,7 +145,7 @@ def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> 
             slope = jax.grad(objective, argnums=2)(theta, first, last)
             return slope, outer(theta, first, last, walked)[0]
 
-        idle = idle_leaves(key_theta, jax.jit(conditions), theta)
+        idle = idle_leaves(key_theta, conditions, theta)
         if idle:
             raise ValueError(
                 "a derivative at the end of learning knows only ends where the gradient of loss plus penalty vanishes, got theta's "
@@ -156,7 +157,7 @@ def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> 
             return outer(theta, first, last, walked._replace(path=merge(path, constants(walked.path)), losses=losses))[0]
 
         way = moving(walked.path), walked.losses
-        if len(idle_leaves(key_way, jax.jit(of_the_way), way)) < len(jax.tree.leaves(way)):
+        if len(idle_leaves(key_way, of_the_way, way)) < len(jax.tree.leaves(way)):
             raise ValueError(
                 "a derivative at the end of learning needs an outer objective of the start and the end alone, got one that "
                 "looks at the path or the losses on the way; judge the end, or use unrolled()")

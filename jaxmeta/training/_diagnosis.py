@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from jaxmeta._pytree import paths
+from jaxmeta._pytree import constants, merge, moving, paths
 from jaxmeta.base import Bilevel, Task
 from jaxmeta.process import loss_and_aux, outcome, walk
 
@@ -100,10 +100,11 @@ def look(key, bilevel: Bilevel, theta: PyTree, task: Task) -> Seen:
     trajectory, (_, *watched) = walk(*keys, learner._replace(update=_watched(learner.update)), task)
     end, _ = loss_and_aux(learner, keys[1], trajectory.end, task.support)
 
-    def outer(phi):
+    def outer(moved):
+        phi = merge(moved, constants(trajectory.end))
         return bilevel.outer(key_outer, learner, trajectory._replace(end=phi), task)[0]
 
-    value, slope = jax.value_and_grad(outer)(trajectory.end)
+    value, slope = jax.value_and_grad(outer)(moving(trajectory.end))
     largest, slopeless, rootless = watched
     size = _size(trajectory.end)
     largest = jnp.where(jnp.isfinite(size), jnp.maximum(size, largest), largest)
@@ -113,7 +114,7 @@ def look(key, bilevel: Bilevel, theta: PyTree, task: Task) -> Seen:
 
 def _size(phi):
     """The largest element; NaN where there is one."""
-    return jnp.stack([jnp.zeros(()), *(jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(phi))]).max()
+    return jnp.stack([jnp.zeros(()), *(jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(moving(phi)))]).max()
 
 
 def _watched(update: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

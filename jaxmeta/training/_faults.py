@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._pytree import moving
 from jaxmeta.base import Algorithm
 from jaxmeta.training._diagnosis import cause, not_finite
 from jaxmeta.training._state import TrainState
@@ -84,7 +85,7 @@ def examined(algorithm: Algorithm, state: TrainState, key, source, place: int, d
         estimate, _ = algorithm.estimator.estimate(
             key_estimate, algorithm.bilevel, state.theta, tasks, state.estimator)
         loss = estimate.loss if place is None else estimate.info["losses"][place]
-        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, estimate.grad))]).all()
+        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, moving(estimate.grad)))]).all()
 
     count = jax.tree.leaves(tasks)[0].shape[0]
     places = [place for place in range(count) if not finite(state, tasks, place)]
@@ -100,5 +101,5 @@ def examined(algorithm: Algorithm, state: TrainState, key, source, place: int, d
         why = "each task is finite and their sum is not; scale the outer loss down"
     if why is None and (bad := not_finite(state.estimator)):
         why = f"what the estimator carries is not finite, in '{bad[0]}'; try a smaller inner learning rate"
-    return Failure(places, why or "the cause was not found: theta, the data and learning itself are finite, only the derivative "
-                   "through it is not; a smaller inner learning rate or fewer inner steps may help")
+    return Failure(places, why or "the cause was not found: theta, the data and learning itself are finite, only the "
+                   "derivative through it is not; a smaller inner learning rate or fewer inner steps may help")

@@ -163,26 +163,40 @@ def shifted(by):
 ROLES = {
     "a model for a learner": (lambda: jm.maml(MODEL), "maml takes a Learner, got Model; make one, .*gradient"),
     "a learner for an encoder": (lambda: jm.protonet(jm.gradient(MODEL), 3), "protonet takes a Model, .* got Learner"),
-    "the loss before the model": (lambda: jm.gradient(jm.cross_entropy, MODEL), "gradient .* got a function; the model comes first"),
-    "a pair for a model": (lambda: jm.gradient((MODEL.init, MODEL.apply)), r"got tuple; give jaxmeta.models.Model\(init, apply\)"),
-    "a pair for an encoder": (lambda: jm.representation((MODEL.init, MODEL.apply)), "representation takes a Model, .* got tuple"),
-    "a module without its adapter": (lambda: jm.gradient(flax.linen.Dense(3)), "got Dense; wrap the module by jaxmeta.models.linen"),
+    "the loss before the model": (
+        lambda: jm.gradient(jm.cross_entropy, MODEL), "gradient .* got a function; the model comes first"),
+    "a pair for a model": (
+        lambda: jm.gradient((MODEL.init, MODEL.apply)), r"got tuple; give jaxmeta.models.Model\(init, apply\)"),
+    "a pair for an encoder": (
+        lambda: jm.representation((MODEL.init, MODEL.apply)), "representation takes a Model, .* got tuple"),
+    "a module without its adapter": (
+        lambda: jm.gradient(flax.linen.Dense(3)), "got Dense; wrap the module by jaxmeta.models.linen"),
     "the class of a module": (lambda: jm.gradient(flax.linen.Dense), "got the class Dense; wrap the module"),
-    "an apply of two arguments": (lambda: jm.gradient(jm.models.Model(MODEL.init, lambda params, x: x)),
-                                  r"apply of a model must take \(params, x, reference\), got one of \(params, x\)"),
-    "a rate for an update": (lambda: jm.gradient(MODEL, jm.cross_entropy, 0.1), r"got float 0.1; give .* optax.adam\(0.1\)"),
-    "an update for a criterion": (lambda: jm.gradient(MODEL, optax.sgd(0.1)), "gradient takes as its criterion a function"),
-    "an int for a key of adapt": (lambda: jm.adapt(0, jm.gradient(MODEL), EPISODES(KEY)), r"adapt takes one random key, got int 0"),
-    "many keys": (lambda: jm.adapt(jax.random.split(KEY), jm.gradient(MODEL), EPISODES(KEY)), r"one random key, got an array key"),
+    "an apply of two arguments": (
+        lambda: jm.gradient(jm.models.Model(MODEL.init, lambda params, x: x)),
+        r"apply of a model must take \(params, x, reference\), got one of \(params, x\)"),
+    "a rate for an update": (
+        lambda: jm.gradient(MODEL, jm.cross_entropy, 0.1), r"got float 0.1; give .* optax.adam\(0.1\)"),
+    "an update for a criterion": (
+        lambda: jm.gradient(MODEL, optax.sgd(0.1)), "gradient takes as its criterion a function"),
+    "an int for a key of adapt": (
+        lambda: jm.adapt(0, jm.gradient(MODEL), EPISODES(KEY)), "adapt takes one random key, got int 0"),
+    "many keys": (
+        lambda: jm.adapt(jax.random.split(KEY), jm.gradient(MODEL), EPISODES(KEY)), "one random key, got an array key"),
     "a model to be adapted": (lambda: jm.adapt(KEY, MODEL, EPISODES(KEY)), "adapt takes a Learner, got Model"),
-    "an int for a key of fit": (lambda: fit(key=3), r"fit takes one random key, got int 3; give jax.random.key\(3\)"),
+    "an int for a key of fit": (
+        lambda: fit(key=3), r"fit takes one random key, got int 3; give jax.random.key\(3\)"),
     "a model to be fitted": (lambda: fit(MODEL), "fit takes an Algorithm, got Model; make one, .*maml"),
     "a rate for an optimiser": (lambda: fit(optimiser=1e-3), r"fit takes an optax transformation, got float 0.001"),
-    "a line search for an optimiser": (lambda: fit(optimiser=optax.lbfgs()), "outer optimiser .*'value_fn'.*without a line search"),
-    "arrays for a sampler": (lambda: fit(sample=(np.zeros((6, 5)), np.zeros(6))), r"sampler gives Tasks, got an array .*episodes"),
+    "a line search for an optimiser": (
+        lambda: fit(optimiser=optax.lbfgs()), "outer optimiser .*'value_fn'.*without a line search"),
+    "arrays for a sampler": (
+        lambda: fit(sample=(np.zeros((6, 5)), np.zeros(6))), r"sampler gives Tasks, got an array .*episodes"),
     "a pool for a sampler": (lambda: fit(sample=POOL), "a sampler gives Tasks, got an array"),
-    "a sampler of pairs": (lambda: fit(sample=lambda key: (jnp.zeros(3), jnp.zeros(3))), "a sampler gives Tasks, got tuple"),
-    "an algorithm to be evaluated": (lambda: evaluate(bilevel=SMALL), "evaluate takes a Bilevel, got Algorithm; give algorithm.bil"),
+    "a sampler of pairs": (
+        lambda: fit(sample=lambda key: (jnp.zeros(3), jnp.zeros(3))), "a sampler gives Tasks, got tuple"),
+    "an algorithm to be evaluated": (
+        lambda: evaluate(bilevel=SMALL), "evaluate takes a Bilevel, got Algorithm; give algorithm.bilevel"),
     "an int for a key of evaluate": (lambda: evaluate(key=1), "evaluate takes one random key, got int 1"),
 }
 

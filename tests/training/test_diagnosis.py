@@ -65,6 +65,27 @@ def spoilt(change):
     return batches
 
 
+@pytest.mark.parametrize(("label", "side"), [(-1, "support"), (3, "query")])
+def test_labels_that_are_no_class_are_found(label, side):
+    """In the third batch: `fit` looks at the first before it compiles."""
+    draw = jm.episodes(jm.pool(np.arange(60.0).reshape(12, 5) / 60, np.arange(12) % 3), 3, 1, 2)
+    batches = [jax.device_get(jax.vmap(draw)(jax.random.split(jax.random.key(i), 4))) for i in range(4)]
+    part = getattr(batches[2], side)
+    y = np.array(part.y)
+    y[1, 0] = label
+    batches[2] = batches[2]._replace(**{side: part._replace(y=y)})
+    found = failure(jm.maml(jm.gradient(jm.models.mlp([4], 3))), batches)
+    assert (found.step, found.tasks) == (3, [1])
+    assert f"labels must be from 0 to 2 for 3 classes, got {label}" in found.cause
+
+
+def test_a_learner_with_constants_among_its_parameters_is_looked_into():
+    def start(key, task):
+        return {"slope": jnp.full((), 0.5), "offset": jnp.zeros(()), "count": jnp.array(3), "key": key}
+
+    assert "learning diverges" in failure(jm.maml(learner(rate=1e80, steps=20)._replace(start=start))).cause
+
+
 def test_data_that_are_not_finite_are_found_and_named():
     def change(batch):
         x = np.array(batch.support.x)
@@ -84,7 +105,11 @@ def test_a_theta_that_begins_as_nan_is_found():
 
 def test_a_start_that_a_bias_makes_nan_is_found():
     bias = jm.Bilevel(jm.initialisation(), learner()).bias
-    bad = bias._replace(shape=lambda theta, task, learner: bias.shape(jax.tree.map(lambda x: jnp.log(-x * x), theta), task, learner))
+
+    def shape(theta, task, learner):
+        return bias.shape(jax.tree.map(lambda x: jnp.log(-x * x), theta), task, learner)
+
+    bad = bias._replace(shape=shape)
     assert "phi_0, where learning begins, is not finite" in failure(jm.base.Algorithm(
         jm.base.Bilevel(bad, learner()), jm.unrolled())).cause
 

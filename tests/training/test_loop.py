@@ -217,7 +217,8 @@ def test_whole_numbers_and_keys_in_theta_are_constants_of_training():
         return {**plain.start(key, task), "counts": jnp.array([1, 2]), "key": jax.random.key(7)}
 
     def run(start):
-        return fit(jax.random.key(0), jm.maml(plain._replace(start=start)), sample, optax.adamw(0.1, weight_decay=0.5), 4, tasks=4)
+        optimiser = optax.adamw(0.1, weight_decay=0.5)
+        return fit(jax.random.key(0), jm.maml(plain._replace(start=start)), sample, optimiser, 4, tasks=4)
 
     fitted = run(start)
     assert fitted.theta["counts"].tolist() == [1, 2] and fitted.theta["key"] == jax.random.key(7)
