@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
     Args:
       values: Name to `[E]`, one value an episode: 'loss', and every scalar that the outer objective returns beside it.
-      summary: Name to the mean over the episodes and its 95 % interval.
+      summary: Name to the mean over the episodes, by the weights of their tasks, and its 95 % interval.
     """
 
     values: dict[str, np.ndarray]
@@ -95,8 +95,8 @@ def curve(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episodes
     episodes, steps = _whole(episodes, steps)
     sample = _tried(key, bilevel, theta, partial(sample), episodes)
     values = _curves(key, theta, sample, bilevel=bilevel, episodes=episodes, over=over or default_over, steps=steps)
-    values = jax.device_get(values)
-    return Result(values, {name: [interval(each[:, k]) for k in range(each.shape[1])] for name, each in values.items()})
+    values, weight = jax.device_get(values)
+    return Result(values, {name: [interval(each[:, k], weight) for k in range(each.shape[1])] for name, each in values.items()})
 
 
 def partial(sample) -> jax.tree_util.Partial:
@@ -138,10 +138,10 @@ def scalars(loss, aux) -> dict[str, Array]:
     return named
 
 
-def summarised(values) -> Result:
-    """The `Result` of values on the device."""
-    values = jax.device_get(values)
-    return Result(values, {name: interval(each) for name, each in values.items()})
+def summarised(outcomes) -> Result:
+    """The `Result` of `outcomes` on the device."""
+    values, weight = jax.device_get(outcomes)
+    return Result(values, {name: interval(each, weight) for name, each in values.items()})
 
 
 def with_steps(bilevel: Bilevel, steps: int | None) -> Bilevel:
@@ -155,10 +155,10 @@ def with_steps(bilevel: Bilevel, steps: int | None) -> Bilevel:
 
 @shared
 def outcomes(key, theta, sample, *, bilevel, episodes, over, steps):
-    """The compiled program of `evaluate`: name to `[E]`."""
+    """The compiled program of `evaluate`: name to `[E]`, and the tasks' weights, `[E]` or None."""
     bilevel = with_steps(bilevel, steps)
     return _each_episode(key, theta, sample, episodes, over,
-                         lambda key, theta, task: scalars(*outcome(key, bilevel, theta, task)))
+                         lambda key, theta, task: (scalars(*outcome(key, bilevel, theta, task)), task.weight))
 
 
 @shared
@@ -172,7 +172,7 @@ def _curves(key, theta, sample, *, bilevel, episodes, over, steps):
         def judged(phi):  # as if learning had ended here
             return scalars(*bilevel.outer(key_outer, learner, walked._replace(end=phi), task))
 
-        return jax.lax.map(judged, points)
+        return jax.lax.map(judged, points), task.weight
 
     return _each_episode(key, theta, sample, episodes, over, one)
 

@@ -114,3 +114,25 @@ def test_statistics():
         interval([])
     with pytest.raises(ValueError, match="same episodes"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+def test_episodes_count_by_the_weights_of_their_tasks():
+    learner = jm.Learner(lambda key, task: jnp.zeros(()), lambda key, phi, b: (phi + b, {}), jm.no_penalty, optax.sgd(0.0), 1)
+
+    def sample(key):
+        on = jax.random.bernoulli(key)
+        value = jax.random.normal(key)
+        return jm.Task(value, jnp.where(on, value, jnp.nan), weight=jnp.where(on, 1.0, 0.0))
+
+    bilevel = jm.maml(learner).bilevel
+    found = evaluate(jax.random.key(0), bilevel, jnp.zeros(()), sample, episodes=40)
+    there = found.values["loss"][np.isfinite(found.values["loss"])]
+    assert 5 < len(there) < 35 and found.summary["loss"].count == len(there)
+    np.testing.assert_allclose(found.summary["loss"], interval(there), rtol=1e-12)
+    np.testing.assert_allclose(curve(jax.random.key(0), bilevel, jnp.zeros(()), sample, 40, 1).summary["loss"][1],
+                               found.summary["loss"], rtol=1e-12)
+    values, weight = np.array([1.0, 2.0, 4.0]), np.array([2.0, 1.0, 1.0])
+    mean, half, count = interval(values, weight)
+    assert (mean, count) == (2.0, 3)
+    np.testing.assert_allclose(half, 1.96 * np.sqrt((2 * 1 + 0 + 4) / 4 / (16 / 6 - 1)), rtol=1e-12)
+    assert np.isnan(interval(values, 0 * weight).mean)
