@@ -66,7 +66,7 @@ def fit(
 
     Tasks are drawn, the derivative estimated and theta moved in one compiled program that takes several steps a call.
     The randomness of step i comes from `fold_in(key, i)`, so that a resumed run gives the numbers of an unbroken one,
-    bit for bit. Validation always sees the same episodes.
+    bit for bit. Validation always sees the same episodes. A further call that comes to the same programs compiles nothing.
 
     Args:
       key: Of everything random.

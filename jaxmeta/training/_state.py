@@ -61,7 +61,7 @@ class Best(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What `fit` made.
+    """What `fit` made; it can be pickled.
 
     Args:
       state: After the last step taken.
