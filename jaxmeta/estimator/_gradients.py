@@ -80,8 +80,8 @@ def finite_difference(size: float = 0.01) -> Gradient:
 
 
 class Jacobian(NamedTuple):
-    """That of the gradient of an objective: its Hessian, and no symmetric matrix where the objective has derivative rules of its
-    own.
+    """That of the gradient of an objective: its Hessian, but no symmetric matrix where the objective has derivative rules of
+    its own.
 
     Args:
       along: `v -> J v`.

@@ -148,9 +148,9 @@ def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> 
         idle = idle_leaves(key_theta, conditions, theta)
         if idle:
             raise ValueError(
-                "a derivative at the end of learning knows only ends where the gradient of loss plus penalty vanishes, got theta's "
-                f"leaf '{idle[0]}', on which neither depends there; compose a learned start with proximal(...), use unrolled() or "
-                "truncated(...), or keep that bias with fixed(...)")
+                "a derivative at the end of learning knows only ends where the gradient of loss plus penalty vanishes, got "
+                f"theta's leaf '{idle[0]}', on which neither depends there; compose a learned start with proximal(...), use "
+                "unrolled() or truncated(...), or keep that bias with fixed(...)")
 
         def of_the_way(way):
             path, losses = way

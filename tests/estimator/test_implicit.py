@@ -129,8 +129,10 @@ SOLVED = STIFF * CENTRE / (STIFF + np.exp(DECAY))
 
 def stiff(start, steps, solver=None, wanted=WANTED):
     def make(log_decay):
-        return Learner(lambda key, task: jnp.asarray(start), lambda key, phi, batch: (0.5 * jnp.sum(STIFF * (phi - CENTRE) ** 2), {}),
-                       decayed(jnp.exp(log_decay)), optax.sgd(0.9), steps)
+        def loss(key, phi, batch):
+            return 0.5 * jnp.sum(STIFF * (phi - CENTRE) ** 2), {}
+
+        return Learner(lambda key, task: jnp.asarray(start), loss, decayed(jnp.exp(log_decay)), optax.sgd(0.9), steps)
 
     bilevel = Bilevel(jm.hyperparameters(make, log_decay=DECAY), make(DECAY),
                       lambda key, learner, trajectory, task: (0.5 * jnp.sum((trajectory.end - wanted) ** 2), {}))
@@ -222,10 +224,12 @@ def test_what_only_says_how_the_end_is_reached_is_refused(name, case):
 
 def test_ends_of_proximal_steps_are_refused_as_ends_where_no_gradient_vanishes():
     def lasso(log_strength):
-        shrink = optax.GradientTransformation(lambda phi: (), lambda updates, state, phi: (jax.tree.map(
-            lambda u, x: jnp.sign(x + u) * jnp.maximum(jnp.abs(x + u) - 0.1 * jnp.exp(log_strength), 0) - x, updates, phi), state))
-        return quadratic_learner(RATE, 50)._replace(update=optax.chain(optax.sgd(0.1), shrink),
-                                                    start=lambda key, task: jnp.zeros(D))
+        def shrink(updates, state, phi):
+            moved = phi + updates
+            return jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - 0.1 * jnp.exp(log_strength), 0) - phi, state
+
+        update = optax.chain(optax.sgd(0.1), optax.GradientTransformation(lambda phi: (), shrink))
+        return quadratic_learner(RATE, 50)._replace(update=update, start=lambda key, task: jnp.zeros(D))
 
     bilevel = Bilevel(jm.hyperparameters(lasso, log_strength=-2.0), lasso(-2.0))
     with pytest.raises(ValueError, match="ends where the gradient of loss plus penalty vanishes.*log_strength.*unrolled"):

@@ -50,7 +50,7 @@ def test_every_estimator_is_looked_at():
 
 @pytest.fixture
 def silent():
-    """Within it JAX raises on a leak. What is there already is left out of its collections, which would take most of the time."""
+    """Within it JAX raises on a leak. What is there already is left out of its collections, which would take most time."""
     gc.collect()
     gc.freeze()
     with jax.checking_leaks():

@@ -190,7 +190,8 @@ def test_forward_mode_is_right_or_refuses_what_has_no_forward_derivative():
 
 def test_a_comparison_takes_the_true_gradient_for_exact():
     bilevel = problem(reverse)
-    ways = {"reverse over reverse": jm.unrolled(gradient=jax.grad), "by default": jm.unrolled(), "first order": jm.first_order()}
+    ways = {"reverse over reverse": jm.unrolled(gradient=jax.grad), "by default": jm.unrolled(),
+            "first order": jm.first_order()}
     found = {road.name: road for road in jm.compare(KEY, ways, bilevel, initial(bilevel), tasks(), draws=1, rounds=1).roads}
     assert found["reverse over reverse"].relative_error < ROUND and found["by default"].relative_error < ROUND
     assert found["first order"].relative_error > 0.1
