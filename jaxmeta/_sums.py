@@ -49,8 +49,11 @@ def weighted_mean(values: Float[Array, " n"], weight: Float[Array, " n"] | None)
     """
     if weight is None:
         return values.mean()
+    if jnp.shape(weight) != values.shape:
+        raise ValueError(f"weights must be one number for each of the {len(values)}, got shape {jnp.shape(weight)}; give "
+                         f"[{len(values)}] of them")
     wide = summing_dtype(values.dtype)
-    weight = weight.astype(wide)
+    weight = jnp.asarray(weight, wide)
     seen = jnp.where((weight == 0) & ~jnp.isfinite(values), 0, values).astype(wide)
     total = weight.sum()
     return ((seen * weight).sum() / jnp.where(total == 0, 1, total)).astype(values.dtype)

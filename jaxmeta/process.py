@@ -229,8 +229,8 @@ def predicted(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: T
         task = task._replace(query=task.query._replace(y=jnp.zeros((len(task.query.x), *like.shape[1:]), like.dtype)))
     queries = jax.tree.leaves(task.query)[0].shape[0]
 
-    # Whatever an objective puts beside the query comes before it.
-    return learner.predict(key, walked.end, asked(bilevel.outer, task))[-queries:]
+    said = learner.predict(key, walked.end, asked(bilevel.outer, task))
+    return said[len(said) - queries:]  # whatever an objective puts beside the query comes before it
 
 
 def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Array, Any]:

@@ -14,7 +14,7 @@ from jaxmeta import _check
 from jaxmeta._pytree import constants, leaves_dtype, merge, moving
 from jaxmeta.base import Bias
 from jaxmeta.models import Model, mlp
-from jaxmeta.process import objective
+from jaxmeta.process import objective, started
 
 
 def attenuated(hidden: int = 32) -> Bias:
@@ -35,7 +35,7 @@ def attenuated(hidden: int = 32) -> Bias:
     net = _net(hidden, lambda count: count)
 
     def init(key, task, learner):
-        phi = moving(jax.eval_shape(learner.start, key, task))
+        phi = moving(jax.eval_shape(lambda task: started(key, learner, task), task))
         return _begun(net(phi), key, len(jax.tree.leaves(phi)), 3.0, phi)
 
     def shape(theta, task, learner):
@@ -74,7 +74,7 @@ def adaptive_rates(hidden: int = 32, steps: int = 1) -> Bias:
     net = _net(hidden, lambda count: 2 * count)
 
     def init(key, task, learner):
-        phi = moving(jax.eval_shape(learner.start, key, task))
+        phi = moving(jax.eval_shape(lambda task: started(key, learner, task), task))
         count = len(jax.tree.leaves(phi))
         base = jnp.ones((steps, count), leaves_dtype(phi))
         return {"net": _begun(net(phi), key, 2 * count, 0.0, phi), "rate": base, "decay": base}

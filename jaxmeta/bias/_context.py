@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxmeta import _check
 from jaxmeta.base import Bias
-from jaxmeta.process import lifted, no_penalty
+from jaxmeta.process import lifted, no_penalty, view
 
 
 def context(size: int) -> Bias:
@@ -33,7 +33,7 @@ def context(size: int) -> Bias:
         return jnp.zeros(size, task.support.x.dtype)
 
     def init(key, task, learner):
-        phi = zeros(task)
+        phi, task = zeros(task), view(key, learner, task, 0)
         return learner.start(key, task._replace(support=join(phi, task.support), query=join(phi, task.query)))
 
     def shape(theta, task, learner):

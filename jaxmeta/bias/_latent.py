@@ -65,7 +65,7 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
         of_each = related.mean(1) if counting is None else jax.vmap(
             jax.vmap(weighted_mean, (1, None)), (0, None))(related, counting)
         sums, counts = class_sums(support._replace(x=of_each), ways)
-        return jnp.split(sums / jnp.maximum(counts, 1)[:, None], 2, axis=1)
+        return jnp.split(sums / jnp.where(counts == 0, 1, counts)[:, None], 2, axis=1)
 
     def init(key, task, learner):
         keys = jax.random.split(key, 3)

@@ -38,7 +38,7 @@ def prototype_head(encoder, head: str = "head") -> Bias:
                                  f"{jax.tree.structure(phi)}; name the head, a dict of kernel and bias")
             body = {name: part for name, part in phi.items() if name != head}
             sums, counts = class_sums(embed(encoder, body, task.support), phi[head]["bias"].size)
-            means = sums / jnp.maximum(counts, 1)[:, None]
+            means = sums / jnp.where(counts == 0, 1, counts)[:, None]
             return phi | {head: {"kernel": 2 * means.T, "bias": -(means**2).sum(1)}}
 
         return learner._replace(start=start)

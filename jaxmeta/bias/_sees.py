@@ -79,7 +79,8 @@ def batch_by_step() -> Bias:
     last, learning for longer goes on with the last.
 
     Returns:
-      A `Bias` whose theta is `()`. Put it first.
+      A `Bias` whose theta is `()`. Put it first. Biases that look at the support as a whole when they shape (`representation`,
+      `routed`, `latent`) are not for stacked batches.
 
     >>> import jax, jax.numpy as jnp, optax, jaxmeta as jm
     >>> learner = jm.Learner(lambda key, task: jnp.zeros(()), lambda key, phi, b: ((phi - b) ** 2 / 2, {}), jm.no_penalty,

@@ -10,7 +10,7 @@ from jaxmeta import _check
 from jaxmeta._pytree import Where, claim, everything, leave, merge
 from jaxmeta.base import Bias
 from jaxmeta.bias._start import check_claim
-from jaxmeta.process import lifted
+from jaxmeta.process import lifted, started
 
 
 def shared(where: Where = everything, steps: int | None = None) -> Bias:
@@ -37,7 +37,7 @@ def shared(where: Where = everything, steps: int | None = None) -> Bias:
         _check.whole_number("steps", steps)
 
     def init(key, task, learner):
-        theta = claim(learner.start(key, task), where)
+        theta = claim(started(key, learner, task), where)
         if steps is None:
             return theta
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps + 1, *leaf.shape)), theta)

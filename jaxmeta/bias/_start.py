@@ -7,6 +7,7 @@ import jax
 from jaxmeta import _check
 from jaxmeta._pytree import Where, claim, everything, merge, take
 from jaxmeta.base import Bias
+from jaxmeta.process import started
 
 
 def initialisation(where: Where = everything) -> Bias:
@@ -34,7 +35,7 @@ def initialisation(where: Where = everything) -> Bias:
     """
 
     def init(key, task, learner):
-        return claim(learner.start(key, task), where)
+        return claim(started(key, learner, task), where)
 
     def shape(theta, task, learner):
         check_claim(theta, learner, task, where)
@@ -49,5 +50,5 @@ def initialisation(where: Where = everything) -> Bias:
 
 def check_claim(theta, learner, task, where: Where) -> None:
     """Refuses a theta whose leaves are not those that `where` means of the learner's parameters."""
-    phi = jax.eval_shape(learner.start, jax.random.key(0), task)
+    phi = jax.eval_shape(lambda task: started(jax.random.key(0), learner, task), task)
     _check.same_structure("theta", take(phi, where), theta, "make theta with bias.init of the same bias and learner")

@@ -14,6 +14,7 @@ from jaxmeta import _check
 from jaxmeta._pytree import moving
 from jaxmeta.base import Bias
 from jaxmeta.bias._link import Link, free
+from jaxmeta.process import started
 from jaxmeta.tying._reparameterised import kronecker_identity, kronecker_product
 
 # Granularities: from phi (its shapes) to the shapes of what is learned, a prefix of phi's tree.
@@ -59,7 +60,7 @@ def step_sizes(
     lead = () if steps is None else (_check.whole_number("steps", steps, least=1),)
 
     def init(key, task, learner):
-        phi = moving(jax.eval_shape(learner.start, key, task))
+        phi = moving(jax.eval_shape(lambda task: started(key, learner, task), task))
         return jax.tree.map(
             lambda x: link.inverse(jnp.full((*lead, *x.shape), initial, x.dtype)), each(phi))
 
@@ -111,7 +112,7 @@ def preconditioner(family: Family = kronecker) -> Bias:
     """
 
     def init(key, task, learner):
-        return jax.tree.map(family.init, moving(jax.eval_shape(learner.start, key, task)))
+        return jax.tree.map(family.init, moving(jax.eval_shape(lambda task: started(key, learner, task), task)))
 
     def shape(theta, task, learner):
         inner = optax.with_extra_args_support(learner.update)

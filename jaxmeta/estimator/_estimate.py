@@ -25,6 +25,7 @@ def estimator(init, estimate) -> Estimator:
     and a theta without constants, which come back with a gradient of zero."""
 
     def apart(bilevel: Bilevel, theta):
+        theta = jax.tree.map(jnp.asarray, theta)
         moved = moving(theta)
         if moved is theta:
             return bilevel, theta, lambda grad: grad
@@ -75,7 +76,6 @@ def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estima
     estimator has to report. Weights `[T]` act here and nowhere else: means are $\sum_t w_t v_t / \sum_t w_t$, and a task of
     weight 0 is not seen.
     """
-    theta = jax.tree.map(jnp.asarray, theta)
     count = jax.tree.leaves(batched)[0].shape[0]
     keys = jax.random.split(key, count)
     if weight is None:
@@ -95,7 +95,7 @@ def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estima
 
 def wide(tree: PyTree) -> PyTree:
     """What moves of a tree, in float32 at least, to be summed."""
-    return jax.tree.map(lambda leaf: leaf.astype(summing_dtype(leaf.dtype)), moving(tree))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, summing_dtype(jnp.result_type(leaf))), moving(tree))
 
 
 def closeness(grad: PyTree, exact: PyTree) -> dict[str, Array]:

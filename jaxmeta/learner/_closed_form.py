@@ -157,7 +157,9 @@ def matching(ways: int, scale: float = 10.0) -> Learner:
         if weight is None:
             shares = jax.nn.softmax(scores)
         else:  # y has the weights already
-            shares = jnp.exp(scores - jax.lax.stop_gradient(scores.max(1, keepdims=True)))
+            there = jnp.where(weight[None] == 0, -jnp.inf, jax.lax.stop_gradient(scores)).max(1, keepdims=True)
+            # What does not count may be far above what does: it is kept from overflowing.
+            shares = jnp.exp(jnp.minimum(scores - jnp.where(jnp.isfinite(there), there, 0), 30))
             total = shares @ weight
             shares = shares / jnp.where(total > 0, total, 1)[:, None]
         found = jnp.log(shares @ phi["y"] + jnp.finfo(x.dtype).tiny)

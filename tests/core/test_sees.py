@@ -156,3 +156,17 @@ def test_minibatches_are_parts_of_the_support():
         assert seen.x.shape[0] == 2 and {tuple(row) for row in np.asarray(seen.x)} <= rows
     with pytest.raises(ValueError, match="at most its 6 examples, got 7"):
         jm.minibatches(7).shape((), task, problems.learner()).sees(KEY, task.support, 0)
+
+
+@pytest.mark.parametrize("bias", [
+    jm.initialisation(), jm.compose(jm.shared(jm.named("head")), jm.initialisation()), jm.context(2),
+    jm.compose(jm.initialisation(), jm.step_sizes(each=jm.element)), jm.compose(jm.initialisation(), jm.bias.attenuated(3))],
+    ids=["initialisation", "shared", "context", "step sizes", "attenuated"])
+def test_a_model_is_made_for_one_batch_of_stacked_ones(bias):
+    task = problems.one(problems.classified())
+    stacked = task._replace(support=jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), task.support))
+    one, more = (Bilevel(each, problems.learner()) for each in (bias, jm.compose(jm.batch_by_step(), bias)))
+    theta = one.init(KEY, task)
+    chex.assert_trees_all_equal_shapes(more.init(KEY, stacked)[1], theta)
+    values = jax.jit(lambda theta: (jm.outcome(KEY, one, theta, task)[0], jm.outcome(KEY, more, ((), theta), stacked)[0]))(theta)
+    np.testing.assert_allclose(*values, rtol=1e-12)  # the same batch at every step

@@ -229,3 +229,26 @@ def test_ridge_on_vectors_is_the_least_of_its_objective(n, d):
         jm.adapt(KEY, ridge_regression(), episode())
     with pytest.raises(ValueError, match="labels that are integers, got dtype float64; .*ridge_regression"):
         jm.adapt(KEY, ridge(1), Task(support, support))
+
+
+@pytest.mark.parametrize("name", ["proto_maml", "leo"])
+def test_starts_made_of_class_means_do_not_shrink_with_the_weights(name):
+    task = episode()
+    light = task._replace(support=task.support._replace(weight=jnp.full(6, 0.1)))
+    bilevel = problems.ALGORITHMS[name]().bilevel
+    theta = bilevel.init(KEY, task)
+    outcome = jax.jit(lambda task: jm.outcome(KEY, bilevel, theta, task)[0])
+    np.testing.assert_allclose(outcome(light), outcome(task), rtol=1e-10)
+
+
+def test_padding_that_is_nearer_than_the_support_takes_no_share_of_the_attention():
+    x = jnp.asarray([[-1.0, 0.0], [-1.0, 0.1], [1.0, 0.0]], jnp.float32)
+    query, learner = Examples(x[2:], jnp.asarray([1])), matching(2, scale=200.0)
+    values = [judged(learner, Task(support, query))[0] for support in (
+        Examples(x[:2], jnp.asarray([0, 1])), Examples(x, jnp.asarray([0, 1, 0]), weight=jnp.asarray([1.0, 1.0, 0.0])))]
+    np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_weights_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"one number for each of the 2, got shape \(2, 1\)"):
+        jm.squared_error(jnp.ones((2, 1)), Examples(None, jnp.zeros((2, 1)), None, jnp.ones((2, 1))))
