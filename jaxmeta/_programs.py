@@ -72,13 +72,15 @@ class Program:
         # By leaves, since trees may hold functions (samplers do), which differ where the programs are the same.
         owners = [place for place, example in enumerate(examples) for _ in jax.tree.leaves(example)]
         donated = [place for place, owner in enumerate(owners) if owner in donate]
-        jitted = jax.jit(_named(function, flat), donate_argnums=donated)
-        self._compiled = _compiled(jitted.trace(*leaves), leaves)
+        self._jitted = jax.jit(_named(function, flat), donate_argnums=donated)
+        self._compiled = _compiled(self._jitted.trace(*leaves), leaves)
         self._results = results[-1]
         self.shardings = jax.tree.unflatten(structure, self._compiled.input_shardings[0])
 
     def __call__(self, *args: PyTree) -> PyTree:
-        return jax.tree.unflatten(self._results, self._compiled(*jax.tree.leaves(args)))
+        looked_for = jax.config.jax_debug_nans or jax.config.jax_debug_infs  # JAX then wants to go through a function again.
+        call = self._jitted if looked_for else self._compiled
+        return jax.tree.unflatten(self._results, call(*jax.tree.leaves(args)))
 
 
 def shared(function: Callable) -> Callable:

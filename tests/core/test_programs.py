@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from compilations import counted
 from jax.sharding import Mesh, PartitionSpec
 
@@ -118,6 +119,16 @@ def test_a_start_that_looks_at_values_runs_as_it_is_written():
     np.testing.assert_allclose(jm.adapt(KEY, odd, task()), np.full(4, end(1.0)), rtol=1e-15)
     with jax.disable_jit():
         np.testing.assert_allclose(jm.adapt(KEY, learner(), task()), np.full(4, end(1.0)), rtol=1e-15)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_numbers_that_are_looked_for_are_found(bad):
+    """With JAX's own error, which names the operation."""
+    odd = learner(loss=lambda phi, batch: (bad * phi).sum())
+    assert not np.isfinite(jm.adapt(KEY, odd, task())).any()
+    look = jax.debug_nans if np.isnan(bad) else jax.debug_infs
+    with look(True), pytest.raises(FloatingPointError):
+        jm.adapt(KEY, odd, task())
 
 
 def test_programs_that_call_back_are_not_taken_for_each_other():
