@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxmeta.base import Algorithm, Bilevel, Learner
+from jaxmeta.base import Algorithm, Bilevel, Estimator, Learner
 
 
 def whole_number(name: str, value: object, least: int = 0) -> int:
@@ -69,6 +69,15 @@ def labels(y, ways: int, counting=None) -> None:
                          "give the model or head as many outputs as there are classes, and padding the weight 0")
 
 
+def weights(name: str, weight) -> None:
+    """Refuses weights below 0, and NaN, where they are known. Traced ones stand in the formula as they are."""
+    if weight is None or isinstance(weight, jax.core.Tracer):
+        return
+    wrong = ~(np.asarray(weight) >= 0)
+    if wrong.any():
+        raise ValueError(f"{name} must be numbers from 0 up, got {np.asarray(weight)[wrong][0]}; give 0 to what does not count")
+
+
 def same_structure(name: str, expected: PyTree, got: PyTree, cure: str) -> None:
     """Refuses trees that differ in structure, shapes or kinds of leaves, naming the first difference."""
     want, have = (
@@ -76,9 +85,13 @@ def same_structure(name: str, expected: PyTree, got: PyTree, cure: str) -> None:
          jax.tree_util.tree_leaves_with_path(tree)} for tree in (expected, got)
     )
     for path in sorted(want.keys() | have.keys()):
-        left, right = (jnp.shape(side[path]) if path in side else "nothing" for side in (want, have))
+        where = f" at '{path}'" if path else ""
+        if path not in want:
+            raise ValueError(f"{name} must have no leaf{where}, got one of shape {jnp.shape(have[path])}; {cure}")
+        if path not in have:
+            raise ValueError(f"{name} must have a leaf{where}, of shape {jnp.shape(want[path])}, got none; {cure}")
+        left, right = jnp.shape(want[path]), jnp.shape(have[path])
         if left != right:
-            where = f" at '{path}'" if path else ""
             raise ValueError(f"{name}{where} must have shape {left}, got {right}; {cure}")
     if jax.tree.structure(expected) != jax.tree.structure(got):
         raise ValueError(
@@ -124,6 +137,14 @@ def bilevel(name: str, value) -> None:
         raise ValueError(f"{name} takes a Bilevel, got {told(value)}; give algorithm.bilevel, or Bilevel(bias, learner)")
 
 
+def estimators(name: str, value) -> None:
+    """Refuses what is no mapping from names to `Estimator`s."""
+    if not isinstance(value, Mapping) or not all(isinstance(each, Estimator) for each in value.values()):
+        wrong = value if not isinstance(value, Mapping) else next(e for e in value.values() if not isinstance(e, Estimator))
+        raise ValueError(f"{name} takes estimators by name, got {told(wrong)}; give for example "
+                         '{"unrolled": jaxmeta.unrolled()}')
+
+
 def model(name: str, value) -> None:
     """Refuses what is no model: `init(key, x)` and `apply(params, x, reference)`."""
     kinds = (value if isinstance(value, type) else type(value)).__mro__
@@ -152,11 +173,21 @@ def optimiser(name: str, value) -> None:
         raise ValueError(f"{name} takes an optax transformation, got {told(value)}; give for example optax.adam({rate})")
 
 
-def task(value) -> None:
+def task(name: str, value) -> None:
     """Refuses what is no `Task`."""
-    if not (hasattr(value, "support") and hasattr(value, "query")):
+    if not _is_task(value):
+        raise ValueError(f"{name} takes a Task, got {told(value)}; make one: jaxmeta.Task(support, query)")
+
+
+def sampled(value) -> None:
+    """Refuses a sampler's result that is no `Task`."""
+    if not _is_task(value):
         raise ValueError(f"a sampler gives Tasks, got {told(value)}; return jaxmeta.Task(support, query), or make a sampler of "
                          "arrays: jaxmeta.episodes(jaxmeta.pool(X, Y), ways, shots, queries)")
+
+
+def _is_task(value) -> bool:
+    return hasattr(value, "support") and hasattr(value, "query")
 
 
 def takes(roles: dict[str, Callable], **cures: str) -> Callable:

@@ -74,6 +74,9 @@ def constants(tree: PyTree) -> PyTree:
 
 
 def _moves(leaf) -> bool:
+    if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+        raise ValueError(f"parameters must be arrays or numbers, got {type(leaf).__name__} {leaf!r}; close over it, or keep it "
+                         "where the model is made")
     return jnp.issubdtype(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf), jnp.inexact)
 
 

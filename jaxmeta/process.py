@@ -17,6 +17,10 @@ from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory,
 _OF_VIEW = 2**31 - 2  # out of reach of the numbers by which keys are split
 
 
+_takes = _check.takes({"key": _check.key, "learner": _check.learner, "bilevel": _check.bilevel, "task": _check.task})
+
+
+@_takes
 def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> Trajectory:
     """Runs the low level from its start and keeps every step.
 
@@ -48,6 +52,7 @@ def walk(key_start: Key[Array, ""], key_steps: Key[Array, ""], learner: Learner,
     return Trajectory(start.phi, end.phi, path, losses, aux), end.memory
 
 
+@_takes
 def begin(key: Key[Array, ""], learner: Learner, task: Task) -> Position:
     """The `Position` before the first step, for `advance`: a loop of one's own takes inner steps as it likes."""
     phi = started(key, learner, task)
@@ -59,6 +64,7 @@ def started(key: Key[Array, ""], learner: Learner, task: Task) -> PyTree:
     return learner.start(key, view(key, learner, task, 0))
 
 
+@_takes
 def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Position, steps: int, gradient=jax.grad,
             scan=jax.lax.scan, before: Int[Array, ""] | int = 0):
     """Takes inner steps from a position; the only scan over inner steps there is. The gradients have the checkpoint name
@@ -150,6 +156,7 @@ def objective(key: Key[Array, ""], learner: Learner, start: PyTree, phi: PyTree,
     return value + penalty.astype(value.dtype), (value, aux)
 
 
+@_takes
 def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> PyTree:
     """The low-level process: `trajectory`, of which only phi_K is kept.
 
@@ -162,11 +169,10 @@ def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, 
     >>> float(jm.adapt(jax.random.key(0), learner, jm.Task(support=1.0, query=None)))
     0.75
     """
-    _check.key("adapt", key)
-    _check.learner("adapt", learner)
     return _programs.run(lambda key, task: trajectory(key, learner, task, gradient, scan).end, key, task)
 
 
+@_takes
 def outcome(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad,
             scan=jax.lax.scan) -> tuple[Array, Any]:
     """The outer loss of one task: shape the learner, let it learn, judge it.
@@ -191,6 +197,7 @@ def judged(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Traj
     return _check.scalar("the outer loss", value), _check.numbers("what an outer objective returns beside its value", aux)
 
 
+@_takes
 def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) -> Array:
     """What a learner says of a task's query after it has learned from the support.
 
@@ -199,7 +206,8 @@ def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) ->
 
     Args:
       key: As in `outcome`: the same learning.
-      bilevel: The problem.
+      bilevel: The problem. An outer objective of your own that wraps an inductive one tells what that asks where
+        `functools.wraps` makes it.
       theta: What was learned across tasks.
       task: The labels of its query are not looked at and may be None.
 
@@ -226,7 +234,8 @@ def predicted(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: T
                          "learner._replace(predict=lambda key, phi, batch: ...), or take jaxmeta.gradient(model, ...)")
     if isinstance(task.query, Examples) and task.query.y is None:
         like = task.support.y
-        task = task._replace(query=task.query._replace(y=jnp.zeros((len(task.query.x), *like.shape[1:]), like.dtype)))
+        axes = like.shape[1 + jnp.ndim(task.support.x) - jnp.ndim(task.query.x):]  # of one target; a support may be stacked batches
+        task = task._replace(query=task.query._replace(y=jnp.zeros((len(task.query.x), *axes), like.dtype)))
     queries = jax.tree.leaves(task.query)[0].shape[0]
 
     said = learner.predict(key, walked.end, asked(bilevel.outer, task))

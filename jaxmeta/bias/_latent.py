@@ -30,8 +30,8 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
        + \beta\, KL(N(\mu, \sigma^2) \,\|\, N(0, 1)) + \gamma\, |\mathrm{stop}(z') - z|^2 $$
 
     beta's and gamma's terms are means over classes and dimensions. They have no derivative in phi, so that they leave inner
-    learning as it is; `jaxmeta.objective.regularised` adds them to what the high level descends. delta is what fine-tuning of
-    the weights themselves adds. Codes are drawn by the start's key, in evaluation as in training.
+    learning as it is; `jaxmeta.objective.regularised` adds them to what the high level descends. Both look at the support as
+    the task has it, whatever a step sees of it. delta is what fine-tuning of the weights themselves adds. Codes are drawn by the start's key, in evaluation as in training.
 
     Differently from the paper: f, there pretrained and fixed, is trained with the rest; the linear map before g is left to g,
     which may begin with one; weights are h's and not drawn; the decoder is not drawn to orthogonality.

@@ -15,6 +15,8 @@ def prototype_head(encoder, head: str = "head") -> Bias:
 
     $$ w_k = 2 c_k, \quad b_k = -|c_k|^2, \qquad c_k = \mathrm{mean}_{i: y_i = k} f_{\phi_0}(x_i) $$
 
+    A class without support begins at the origin's prototype, logit 0: its weights move as those of any class do.
+
     Args:
       encoder: f, the learner's model without its head: `jaxmeta.models.conv4(None)` for `conv4(ways)`; its parameters are those
         of the learner without `head`.

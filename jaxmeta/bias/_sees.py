@@ -46,6 +46,7 @@ def seen(see: Callable, init: Callable = lambda key, task, learner: ()) -> Bias:
 
 def minibatches(size: int) -> Bias:
     """Every inner step sees a part of the support, drawn anew without replacement. So do a start and an end that look at it.
+    Examples of weight 0 are drawn only where there are too few others.
 
     Args:
       size: Examples in a part, at least 1 and at most those of the support.
@@ -68,7 +69,11 @@ def minibatches(size: int) -> Bias:
         count = jax.tree.leaves(support)[0].shape[0]
         if size > count:
             raise ValueError(f"a part of the support must be at most its {count} examples, got {size}; take fewer")
-        rows = jax.random.permutation(key, count)[:size]
+        weight = getattr(support, "weight", None)
+        if weight is None:
+            rows = jax.random.permutation(key, count)[:size]
+        else:  # padding comes last, where the others are fewer than a part
+            rows = jnp.argsort(jnp.where(weight == 0, 1.0, jax.random.uniform(key, (count,))))[:size]
         return jax.tree.map(lambda leaf: leaf[rows], support)
 
     return seen(see)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
+from jaxmeta import _check
 from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving, paths
 from jaxmeta._sums import summing_dtype, weighted_mean
@@ -64,6 +65,7 @@ def batch(tasks: Task) -> Task:
             has = "has no axis of tasks" if jnp.ndim(leaf) == 0 else f"has {jnp.shape(leaf)[0]} tasks"
             raise ValueError(f"every leaf of a batch of tasks must have the same leading axis T, here {count}, got '{path}' that "
                              f"{has}; stack the tasks, for example by jax.vmap of a sampler over keys")
+    _check.weights("weights of tasks", tasks.weight)
     if not count:
         raise ValueError(f"a batch must have at least one task, got {count or 'none'}; draw some")
     return tasks

@@ -56,6 +56,8 @@ def cg(iterations: int = 16, damping: float = 0.0) -> Solver:
 
     def solve(key, product, b):
         _check_symmetric("cg", product)
+        size = _power_of_two(b)  # without it the squares of small numbers are 0
+        b = b / size
         square = b @ b
         floor = jnp.finfo(b.dtype).eps ** 2 * square
 
@@ -73,7 +75,7 @@ def cg(iterations: int = 16, damping: float = 0.0) -> Solver:
 
         # A fixed number of steps is a scan, which reverse mode goes through.
         x, *_, taken = jax.lax.fori_loop(0, iterations, step, (jnp.zeros_like(b), b, b, square, jnp.zeros((), int)))
-        return x, taken
+        return size * x, taken
 
     return solve
 
@@ -162,6 +164,12 @@ def direct() -> Solver:
         return jnp.linalg.solve(columns if _symmetric(product) else columns.T, b), b.size
 
     return solve
+
+
+def _power_of_two(b):
+    """One as large as the largest entry, so that a division by it rounds nothing; 1 of zeros."""
+    _, exponent = jnp.frexp(jax.lax.stop_gradient(jnp.max(jnp.abs(b))))
+    return jnp.ldexp(jnp.ones((), b.dtype), exponent)
 
 
 def _symmetric(product) -> bool:

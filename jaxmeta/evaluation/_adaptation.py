@@ -110,7 +110,7 @@ def partial(sample) -> jax.tree_util.Partial:
 def metrics(key, bilevel: Bilevel, theta: PyTree, task) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of one task's `scalars`, uncompiled. What is wrong with the bias, the losses or, the task's values being at
     hand, its labels is refused here."""
-    _check.task(task)
+    _check.sampled(task)
     return jax.eval_shape(lambda theta: scalars(*outcome(key, bilevel, theta, task)), theta)
 
 

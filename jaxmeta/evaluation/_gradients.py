@@ -62,6 +62,7 @@ class Comparison(NamedTuple):
         return "\n".join(lines)
 
 
+@_check.takes({"key": _check.key, "bilevel": _check.bilevel, "tasks": _check.task, "estimators": _check.estimators})
 def compare(key, estimators: Mapping[str, Estimator], bilevel: Bilevel, theta, tasks, exact: Estimator | None = None,
             draws: int = 8, rounds: int = 5) -> Comparison:
     """Measures estimators against the exact gradient of one problem: error, variance, time and memory.

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxmeta import _check
-from jaxmeta._sums import weighted_mean
+from jaxmeta._sums import weighted_mean, widened
 from jaxmeta.base import Examples, Learner
 from jaxmeta.learner._criteria import classes, cross_entropy, squared_error
 from jaxmeta.process import no_penalty
@@ -122,7 +122,13 @@ def ridge_regression(log_strength=0.0) -> Learner:
 
 
 def ridge_weights(x: Float[Array, "n D"], targets: Float[Array, "n k"], counting, log_strength) -> Float[Array, "D k"]:
-    """`argmin_W sum_i w_i |x_i W - Y_i|^2 + l |W|^2`, given the targets `w_i Y_i`."""
+    """`argmin_W sum_i w_i |x_i W - Y_i|^2 + l |W|^2`, given the targets `w_i Y_i`; solved in float32 at least."""
+    dtype = x.dtype
+    x, targets = widened((x, targets))
+    return _ridge_weights(x, targets, counting, log_strength).astype(dtype)
+
+
+def _ridge_weights(x, targets, counting, log_strength):
     strength = jnp.exp(jnp.asarray(log_strength, x.dtype))
     n, dimensions = x.shape
     weighted = x if counting is None else counting.astype(x.dtype)[:, None] * x

@@ -43,7 +43,9 @@ def cross_entropy(logits: Float[Array, "n ways"], examples: Examples):
 
 
 def classes(examples: Examples, ways: int) -> Bool[Array, " n"]:
-    """Which labels are a class of 0 to ways - 1. Where labels are known, one that is not and counts is refused."""
+    """Which labels are a class of 0 to ways - 1. Where labels are known, one that is not and counts is refused, and so are weights
+    below 0."""
+    _check.weights("weights of examples", examples.weight)
     _check.labels(examples.y, ways, examples.counting)
     return (examples.y >= 0) & (examples.y < ways)
 
@@ -60,6 +62,7 @@ def squared_error(prediction: Array, examples: Examples):
     if prediction.shape != examples.y.shape:
         raise ValueError(f"predictions must have the shape of the targets, {examples.y.shape}, got {prediction.shape}; "
                          "change the model's outputs or reshape y")
+    _check.weights("weights of examples", examples.weight)
     errors = (prediction - examples.y) ** 2
     values = errors.reshape(errors.shape[0], -1).mean(-1)
     return weighted_mean(values, examples.counting), {"values": values}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.base import Examples, Task
 
@@ -32,12 +34,17 @@ def inductive(outer):
 
 def join(support: Examples, query: Examples) -> Examples:
     """Both in one batch, the support first, as the reference of the query. Weights are 1 where only the other has some; indices
-    are kept where both have them."""
+    are kept where both have them. Labels that are known stay known."""
     parts = support, query
-    x, y = (jnp.concatenate([part[field] for part in parts]) for field in (0, 1))
+    if support.x.shape[1:] != query.x.shape[1:]:
+        raise ValueError("an inductive query is normalised by a support of the same kind of examples, got inputs "
+                         f"{list(support.x.shape)} of the support and {list(query.x.shape)} of the query; stacked batches have no "
+                         "such query: leave `inductive` out")
+    known = not any(isinstance(part.y, jax.core.Tracer) for part in parts)
+    x, y = jnp.concatenate([part.x for part in parts]), (np if known else jnp).concatenate([part.y for part in parts])
     weight = index = None
     if any(part.weight is not None for part in parts):
         weight = jnp.concatenate([jnp.ones(len(part.y), x.dtype) if part.weight is None else part.weight for part in parts])
     if all(part.index is not None for part in parts):
         index = jnp.concatenate([part.index for part in parts])
-    return Examples(x, y, jnp.arange(len(y)) < len(support.y), weight, index)
+    return Examples(x, y, np.arange(len(y)) < len(support.y), weight, index)

@@ -117,7 +117,7 @@ def fit(
     source = source_of(sample, tasks, capacity)
     examples = source.example(key_start)
     first = jax.tree.map(lambda leaf: leaf[0], examples)
-    _check.task(first)
+    _check.sampled(first)
     shapes = jax.eval_shape(algorithm.bilevel.init, key, first)
     begin = None if theta is None else given(theta, shapes)
     _without_search(optimiser, shapes)

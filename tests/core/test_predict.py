@@ -1,5 +1,7 @@
 """What a learner says of unlabelled inputs; learning that goes on; constants among parameters; what stands beside a loss."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -54,6 +56,25 @@ def test_predictions_see_the_batch_that_the_outer_objective_makes(name):
     by = task.support.x if name in ("inductive", "regularised", "bootstrapped") else task.query.x
     expected = (task.query.x - by.mean(0)[None]) @ walked.end["w"]
     np.testing.assert_allclose(jm.predict(KEY, bilevel, theta, task), expected, rtol=1e-10)
+
+
+def test_an_objective_of_ones_own_hands_on_what_it_asks():
+    inductive = jm.inductive(jm.query_loss)
+
+    @functools.wraps(inductive)
+    def halved(*given):
+        value, aux = inductive(*given)
+        return value / 2, aux
+
+    task = problems.one(problems.classified())
+    assert len(jm.base.asked(halved, task).y) == len(task.support.y) + len(task.query.y)
+
+
+def test_regression_on_stacked_batches_predicts_without_targets():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 2)))
+    task = Task(Examples(x, x @ jnp.ones((2, 1))), Examples(x[0], None))
+    bilevel = Bilevel(jm.batch_by_step(), jm.ridge_regression(-20.0))
+    np.testing.assert_allclose(jm.predict(KEY, bilevel, (), task), x[0] @ jnp.ones((2, 1)), rtol=1e-6)
 
 
 def test_a_learner_that_cannot_say_is_refused():

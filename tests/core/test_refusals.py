@@ -67,7 +67,11 @@ def test_a_theta_of_another_structure(bias, tasks):
     with pytest.raises(ValueError, match=r"theta at 'head/kernel' must have shape \(4, 3\), got \(4, 9\)"):
         estimate(bilevel(bias=bias), wider, tasks)
     del theta["body"]
-    with pytest.raises(ValueError, match="theta at 'body/bias' must have shape .* got nothing"):
+    with pytest.raises(ValueError, match=r"theta must have a leaf at 'body/bias', of shape \(4,\), got none"):
+        estimate(bilevel(bias=bias), theta, tasks)
+    theta["tail"] = jnp.zeros(2)
+    theta["body"] = wider["body"]
+    with pytest.raises(ValueError, match=r"theta must have no leaf at 'tail', got one of shape \(2,\)"):
         estimate(bilevel(bias=bias), theta, tasks)
 
 
@@ -197,6 +201,23 @@ ROLES = {
         lambda: fit(sample=lambda key: (jnp.zeros(3), jnp.zeros(3))), "a sampler gives Tasks, got tuple"),
     "an algorithm to be evaluated": (
         lambda: evaluate(bilevel=SMALL), "evaluate takes a Bilevel, got Algorithm; give algorithm.bilevel"),
+    "an algorithm to be judged": (
+        lambda: jm.outcome(KEY, SMALL, {}, EPISODES(KEY)), "outcome takes a Bilevel, got Algorithm"),
+    "a task where theta is": (
+        lambda: jm.predict(KEY, SMALL.bilevel, EPISODES(KEY), {}), "predict takes a Task, got dict; make one"),
+    "a pair for a task": (
+        lambda: jm.adapt(KEY, jm.gradient(MODEL), (jnp.zeros(3), jnp.zeros(3))), "adapt takes a Task, got tuple"),
+    "a model to begin with": (lambda: jm.begin(KEY, MODEL, EPISODES(KEY)), "begin takes a Learner, got Model"),
+    "an int for a key of advance": (
+        lambda: jm.advance(0, jm.gradient(MODEL), EPISODES(KEY), None, 1), "advance takes one random key, got int 0"),
+    "an array for the task of a trajectory": (
+        lambda: jm.trajectory(KEY, jm.gradient(MODEL), jnp.zeros(3)), "trajectory takes a Task, got an array"),
+    "an estimator without a name": (
+        lambda: jm.compare(KEY, [jm.unrolled()], SMALL.bilevel, {}, EPISODES(KEY)),
+        "compare takes estimators by name, got list; give"),
+    "a function for an estimator": (
+        lambda: jm.compare(KEY, {"unrolled": jm.unrolled}, SMALL.bilevel, {}, EPISODES(KEY)),
+        "compare takes estimators by name, got a function"),
     "an int for a key of evaluate": (lambda: evaluate(key=1), "evaluate takes one random key, got int 1"),
 }
 
@@ -219,6 +240,28 @@ def test_an_argument_in_the_wrong_role_gets_a_sentence(name):
 def test_a_keyword_of_other_libraries_is_answered_with_ours(wrong, sentence):
     with pytest.raises(TypeError, match=sentence):
         wrong()
+
+
+def test_labels_of_an_inductive_query_are_looked_at_too():
+    inductive = jm.maml(jm.gradient(MODEL), outer=jm.inductive(jm.query_loss))
+    for run in (lambda: fit(inductive, sample=shifted(1)), lambda: evaluate(bilevel=inductive.bilevel, sample=shifted(1))):
+        with pytest.raises(ValueError, match="labels must be from 0 to 2 for 3 classes, got 3;"):
+            run()
+
+
+def test_an_inductive_query_of_stacked_batches_is_refused():
+    task = EPISODES(KEY)
+    stacked = task._replace(support=jax.tree.map(lambda leaf: leaf[None], task.support))
+    bias = jm.compose(jm.batch_by_step(), jm.initialisation())
+    problem = jm.base.Bilevel(bias, jm.gradient(MODEL), jm.inductive(jm.query_loss))
+    with pytest.raises(ValueError, match=r"got inputs \[1, 3, 5\] of the support and \[6, 5\] of the query"):
+        jm.outcome(KEY, problem, ((), SMALL.bilevel.init(KEY, task)), stacked)
+
+
+def test_a_parameter_that_is_no_number():
+    model = jm.models.Model(lambda key, x: {"w": jnp.zeros((5, 3)), "kind": "relu"}, lambda params, x, reference=None: x @ params["w"])
+    with pytest.raises(ValueError, match="parameters must be arrays or numbers, got str 'relu'; close over it"):
+        jm.begin(KEY, jm.gradient(model), EPISODES(KEY))
 
 
 @pytest.mark.parametrize(("by", "label"), [(-1, -1), (1, 3)])

@@ -154,6 +154,9 @@ def test_minibatches_are_parts_of_the_support():
     for step in range(3):
         seen = learner.sees(jax.random.key(step), task.support, step)
         assert seen.x.shape[0] == 2 and {tuple(row) for row in np.asarray(seen.x)} <= rows
+    present = task.support._replace(weight=jnp.asarray([1.0, 0.0, 2.0, 0.0, 0.0, 0.5]))
+    parts = np.stack([learner.sees(jax.random.key(step), present, step).weight for step in range(20)])
+    assert (parts > 0).all() and len(np.unique(parts)) == 3
     with pytest.raises(ValueError, match="at most its 6 examples, got 7"):
         jm.minibatches(7).shape((), task, problems.learner()).sees(KEY, task.support, 0)
 

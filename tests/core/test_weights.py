@@ -249,6 +249,25 @@ def test_padding_that_is_nearer_than_the_support_takes_no_share_of_the_attention
     np.testing.assert_allclose(*values, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_ridge_of_few_bits_is_solved_in_more(dtype):
+    task, few = episode(), jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == float else leaf, episode())
+    found = jm.adapt(KEY, ridge(3), few)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found.astype(float), jm.adapt(KEY, ridge(3), task), atol=0.02)
+
+
+def test_weights_below_zero_are_refused_where_known():
+    weight = jnp.asarray([1.0, -1.0])
+    for criterion in (jm.cross_entropy, lambda logits, batch: jm.squared_error(logits[:, 0], batch._replace(y=jnp.zeros(2)))):
+        with pytest.raises(ValueError, match="weights of examples must be numbers from 0 up, got -1.0; give 0"):
+            criterion(jnp.zeros((2, 3)), Examples(None, jnp.zeros(2, int), weight=weight))
+    tasks = problems.classified(tasks=2)._replace(weight=weight)
+    bilevel = jm.maml(problems.learner()).bilevel
+    with pytest.raises(ValueError, match="weights of tasks must be numbers from 0 up, got -1.0"):
+        jm.unrolled().estimate(KEY, bilevel, bilevel.init(KEY, problems.one(tasks)), tasks, ())
+
+
 def test_weights_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"one number for each of the 2, got shape \(2, 1\)"):
         jm.squared_error(jnp.ones((2, 1)), Examples(None, jnp.zeros((2, 1)), None, jnp.ones((2, 1))))

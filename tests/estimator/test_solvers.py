@@ -94,3 +94,12 @@ def test_solvers_keep_float32_and_map(solver):
     mapped = jax.jit(jax.vmap(solve))(hessians, bs)
     assert mapped.dtype == jnp.float32
     chex.assert_trees_all_close(mapped, jnp.stack([jax.jit(solve)(*one) for one in zip(hessians, bs)]), rtol=2e-4)
+
+
+@pytest.mark.parametrize("size", [1e-15, 1e-10, 1e10])
+def test_conjugate_gradients_bear_losses_of_any_size(size):
+    curvatures = jnp.asarray([1.0, 2.0, 5.0], jnp.float32)
+    for scale in (1.0, size):
+        x, taken = cg(16)(None, lambda v, scale=scale: jnp.float32(scale) * curvatures * v, jnp.full(3, scale, jnp.float32))
+        np.testing.assert_allclose(x, 1 / curvatures, rtol=1e-5)
+        assert taken >= 3

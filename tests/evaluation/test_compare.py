@@ -60,7 +60,7 @@ def test_it_prints_as_a_table_and_draws(comparison, tmp_path):
 @pytest.mark.parametrize("what", ["draws", "rounds"])
 def test_refusals(what):
     with pytest.raises(ValueError, match=f"{what} must be at least 1, got 0"):
-        jm.compare(KEY, {}, None, None, None, **{what: 0})
+        jm.compare(KEY, {}, jm.base.Bilevel(jm.initialisation(), None), None, jm.Task(None, None), **{what: 0})
 
 
 def test_draws_are_summed_in_float32():
