@@ -234,7 +234,7 @@ def predicted(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: T
                          "learner._replace(predict=lambda key, phi, batch: ...), or take jaxmeta.gradient(model, ...)")
     if isinstance(task.query, Examples) and task.query.y is None:
         like = task.support.y
-        axes = like.shape[1 + jnp.ndim(task.support.x) - jnp.ndim(task.query.x):]  # of one target; a support may be stacked batches
+        axes = like.shape[1 + jnp.ndim(task.support.x) - jnp.ndim(task.query.x):]  # of a target, where batches are stacked too
         task = task._replace(query=task.query._replace(y=jnp.zeros((len(task.query.x), *axes), like.dtype)))
     queries = jax.tree.leaves(task.query)[0].shape[0]
 

@@ -43,8 +43,8 @@ def cross_entropy(logits: Float[Array, "n ways"], examples: Examples):
 
 
 def classes(examples: Examples, ways: int) -> Bool[Array, " n"]:
-    """Which labels are a class of 0 to ways - 1. Where labels are known, one that is not and counts is refused, and so are weights
-    below 0."""
+    """Which labels are a class of 0 to ways - 1. Where labels are known, one that is not and counts is refused; where weights are
+    known, so are those below 0."""
     _check.weights("weights of examples", examples.weight)
     _check.labels(examples.y, ways, examples.counting)
     return (examples.y >= 0) & (examples.y < ways)

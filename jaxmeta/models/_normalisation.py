@@ -25,8 +25,8 @@ def batch_moments(x, reference=None):
         mean = jnp.mean(x, axes, keepdims=True)
         return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
     if not isinstance(reference, jax.core.Tracer) and not np.asarray(reference).any():
-        raise ValueError("normalisation needs an example at least to look at, marked as reference and of a weight above 0, got none; "
-                         "give reference=None to look at all")
+        raise ValueError("normalisation needs an example at least to look at, marked as reference and of a weight above 0, got "
+                         "none; give reference=None to look at all")
     shape = (-1,) + (1,) * (x.ndim - 1)
     share = reference.astype(x.dtype).reshape(shape)
     marked = jnp.sum(share)

@@ -38,8 +38,8 @@ def join(support: Examples, query: Examples) -> Examples:
     parts = support, query
     if support.x.shape[1:] != query.x.shape[1:]:
         raise ValueError("an inductive query is normalised by a support of the same kind of examples, got inputs "
-                         f"{list(support.x.shape)} of the support and {list(query.x.shape)} of the query; stacked batches have no "
-                         "such query: leave `inductive` out")
+                         f"{list(support.x.shape)} of the support and {list(query.x.shape)} of the query; leave `inductive` out "
+                         "where the support is stacked batches")
     known = not any(isinstance(part.y, jax.core.Tracer) for part in parts)
     x, y = jnp.concatenate([part.x for part in parts]), (np if known else jnp).concatenate([part.y for part in parts])
     weight = index = None

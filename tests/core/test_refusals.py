@@ -259,7 +259,8 @@ def test_an_inductive_query_of_stacked_batches_is_refused():
 
 
 def test_a_parameter_that_is_no_number():
-    model = jm.models.Model(lambda key, x: {"w": jnp.zeros((5, 3)), "kind": "relu"}, lambda params, x, reference=None: x @ params["w"])
+    model = jm.models.Model(lambda key, x: {"w": jnp.zeros((5, 3)), "kind": "relu"},
+                            lambda params, x, reference=None: x @ params["w"])
     with pytest.raises(ValueError, match="parameters must be arrays or numbers, got str 'relu'; close over it"):
         jm.begin(KEY, jm.gradient(model), EPISODES(KEY))
 
