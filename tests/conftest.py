@@ -4,7 +4,9 @@ import gc
 import importlib.metadata
 import os
 import resource
+import shutil
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -13,6 +15,10 @@ FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):  # From 0.12 on it ends the process.
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+# What one test compiled the next finds again, after the caches in memory were let go and in the processes that tests start too.
+# Each worker has a folder of its own, since JAX writes into it without a lock.
+os.environ |= {"JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="jaxmeta-tests-"),
+               "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 import hypothesis
 import jax
@@ -74,6 +80,7 @@ def pytest_runtest_teardown(item, nextitem):
 
 
 def pytest_sessionfinish(session):
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     getattr(session.config, "workeroutput", PEAKS)["peak"] = peak()
 
 
