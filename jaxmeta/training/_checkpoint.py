@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxmeta._pytree import paths
+from jaxmeta._random import of_words, words
 from jaxmeta.training._run import write_json
 
 _DIGESTS = "sha256.json"
@@ -172,31 +173,26 @@ class _OnlyTheta:
 
 
 def _flatten(state: PyTree) -> dict[str, np.ndarray]:
-    state = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
-    names, leaves = _names(state), jax.tree.leaves(state)
-    return dict(zip(names, map(np.asarray, jax.device_get(leaves))))
+    leaves = jax.device_get(jax.tree.leaves(jax.tree.map(words, state)))
+    return dict(zip(_names(state), map(np.asarray, leaves)))
 
 
 def _unflatten(arrays: dict[str, np.ndarray], like: PyTree, where: Path) -> PyTree:
     leaves = []
     for name, leaf in zip(_names(like), jax.tree.leaves(like)):
-        plain = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        plain = jax.eval_shape(words, leaf)
         got = arrays.get(name)
         if got is None or got.shape != jnp.shape(plain) or got.dtype != plain.dtype:
             found = "nothing" if got is None else f"{got.dtype}{list(got.shape)}"
             raise ValueError(f"the checkpoint {where} is from another configuration: '{name}' must be "
                              f"{plain.dtype}{list(plain.shape)}, got {found}; take the settings it was made with")
-        leaves.append(jax.random.wrap_key_data(got, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else got)
+        leaves.append(of_words(got, leaf))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _names(tree) -> list[str]:
     names = [path.replace("/", ".") for path in paths(tree)]
     return [name if names.count(name) == 1 else f"{name}#{place}" for place, name in enumerate(names)]
-
-
-def _is_key(leaf) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _digests(folder: Path) -> dict[str, str]:

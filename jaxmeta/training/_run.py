@@ -23,6 +23,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmeta._random import words
+
 
 def open_folder(folder: str | os.PathLike, resume: bool) -> Path:
     """Makes the folder, proves that it can be written, and refuses one that holds another run.
@@ -106,8 +108,7 @@ def environment(key) -> dict[str, Any]:
 
 def key_data(key) -> list[int]:
     """A key as numbers."""
-    typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(key) if typed else key).tolist()
+    return np.asarray(words(key)).tolist()
 
 
 def read_metrics(folder: Path | None, keep=lambda record: True) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmeta._random import of_words, words
 from jaxmeta.evaluation._adaptation import summarised
 from jaxmeta.training import _checkpoint
 from jaxmeta.training._progress import Event, Progress
@@ -70,7 +71,7 @@ def restore(session: Session) -> None:
             warnings.warn(f"the best checkpoint, of step {step}, in {_checkpoint.folder_of(session.run)} is damaged or "
                           "gone; the best is sought anew among the coming steps", stacklevel=3)
         else:
-            session.best = Best(step, value, jax.device_put(best.state.theta))
+            session.best = Best(step, value, jax.tree.map(_copied, best.state.theta))
 
 
 def save(session: Session, message: str = "") -> Path | None:
@@ -130,12 +131,15 @@ def validate(session: Session, measure, metric: Metric, episodes: int) -> bool:
     value = values[metric.name]
     better = math.isfinite(value) and (session.best is None or metric.better(value, session.best.value))
     if better:
-        # A copy by way of the host: the state is donated, and lies where training wants it.
-        theta = jax.tree.map(np.array, jax.device_get(session.state.theta))
-        session.best = Best(session.step, value, jax.device_put(theta))
+        session.best = Best(session.step, value, jax.tree.map(_copied, session.state.theta))
     return better
 
 
 def _record(session: Session, record: dict[str, Any]) -> None:
     session.history.append(record)
     session.write(record)
+
+
+def _copied(leaf):
+    """By way of the host: the state is donated, and lies where training wants it."""
+    return of_words(jax.device_put(np.array(jax.device_get(words(leaf)))), leaf)
