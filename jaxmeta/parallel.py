@@ -19,8 +19,9 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
 from jaxmeta import _check
-from jaxmeta._pytree import nbytes
+from jaxmeta._pytree import nbytes, paths
 from jaxmeta._sums import summing_dtype
+from jaxmeta.base import Task
 
 Mapper = Callable[..., tuple[PyTree, PyTree]]
 """`(function, theta, batched) -> (mean, each)`, where `function(theta, one) -> (to be averaged, to be kept)`; a fourth
@@ -71,6 +72,26 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
         return jax.tree.map(lambda leaf: _mean(leaf, tasks), total, is_leaf=_is_wide), each
 
     return mapper
+
+
+def batch(tasks: Task) -> Task:
+    """A batch of tasks, refused in a sentence where its leaves are not `[T, ...]`. Where one node, weight or index is given for
+    all, all have it."""
+    sides = jax.tree.leaves((tasks.support, tasks.query))
+    count = next((jnp.shape(leaf)[0] for leaf in sides if jnp.ndim(leaf)), None)
+    alike = {name: value for name, value in (("node", tasks.node), ("weight", tasks.weight), ("index", tasks.index))
+             if value is not None and jnp.ndim(value) == 0}
+    if count is not None and alike:
+        tasks = tasks._replace(**{name: jnp.broadcast_to(jnp.asarray(value), (count,)) for name, value in alike.items()})
+    for path, leaf in zip(paths(tasks), jax.tree.leaves(tasks)):
+        if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != count:
+            has = "has no axis of tasks" if jnp.ndim(leaf) == 0 else f"has {jnp.shape(leaf)[0]} tasks"
+            raise ValueError(f"every leaf of a batch of tasks must have the same leading axis T, here {count}, got '{path}' that "
+                             f"{has}; stack the tasks by jax.vmap of a sampler over keys, or batch a stream by its .batch(32)")
+    _check.weights("weights of tasks", tasks.weight)
+    if not count:
+        raise ValueError(f"a batch must have at least one task, got {count or 'none'}; draw some")
+    return tasks
 
 
 def _scan_chunks(function, theta, batched, chunk, task_bytes):

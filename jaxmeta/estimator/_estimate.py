@@ -8,12 +8,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from jaxmeta import _check
 from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving, paths
 from jaxmeta._sums import summing_dtype, weighted_mean
-from jaxmeta.base import Bilevel, Estimate, Estimator, Task
-from jaxmeta.parallel import Mapper
+from jaxmeta.base import Bilevel, Estimate, Estimator
+from jaxmeta.parallel import Mapper, batch
 
 
 def stateless(key, bilevel, theta, tasks):
@@ -51,26 +50,6 @@ def _nothing(leaf):
     return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else jnp.zeros_like(leaf)
 
 
-def batch(tasks: Task) -> Task:
-    """A batch of tasks, refused in a sentence where its leaves are not `[T, ...]`. Where one node, weight or index is given for
-    all, all have it."""
-    sides = jax.tree.leaves((tasks.support, tasks.query))
-    count = next((jnp.shape(leaf)[0] for leaf in sides if jnp.ndim(leaf)), None)
-    alike = {name: value for name, value in (("node", tasks.node), ("weight", tasks.weight), ("index", tasks.index))
-             if value is not None and jnp.ndim(value) == 0}
-    if count is not None and alike:
-        tasks = tasks._replace(**{name: jnp.broadcast_to(jnp.asarray(value), (count,)) for name, value in alike.items()})
-    for path, leaf in zip(paths(tasks), jax.tree.leaves(tasks)):
-        if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != count:
-            has = "has no axis of tasks" if jnp.ndim(leaf) == 0 else f"has {jnp.shape(leaf)[0]} tasks"
-            raise ValueError(f"every leaf of a batch of tasks must have the same leading axis T, here {count}, got '{path}' that "
-                             f"{has}; stack the tasks, for example by jax.vmap of a sampler over keys")
-    _check.weights("weights of tasks", tasks.weight)
-    if not count:
-        raise ValueError(f"a batch must have at least one task, got {count or 'none'}; draw some")
-    return tasks
-
-
 def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estimate:
     r"""The `Estimate` from `one(theta, (key, batched)) -> (grad, each)`: grad averaged over the tasks, each stacked.
 
@@ -83,6 +62,7 @@ def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estima
     if weight is None:
         grad, each = over(one, theta, (keys, batched))
         return Estimate(each["losses"].mean(), grad, each)
+    weight = jnp.asarray(weight, float)  # shares of few bits would be those of other weights
     total = weight.sum()
     shares = weight * (count / jnp.where(total == 0, 1, total))
 

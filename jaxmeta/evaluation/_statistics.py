@@ -39,7 +39,7 @@ def interval(values, weight=None) -> Interval:
       An `Interval`; nan where all weights are 0.
 
     Raises:
-      ValueError: If values are not `[n]` with n at least 1.
+      ValueError: If values are not `[n]` with n at least 1, or weights not as many numbers from 0 up.
 
     >>> mean, half, count = interval([0.0, 1.0, 0.0, 1.0])
     >>> mean, round(half, 4), count
@@ -50,17 +50,22 @@ def interval(values, weight=None) -> Interval:
         raise ValueError(f"values must be one number an episode and at least one, got shape {values.shape}; give [n]")
     with np.errstate(invalid="ignore"):  # Infinite losses give a mean that says so, not a warning.
         if weight is not None:
-            return _weighted(values, np.asarray(weight, np.float64))
+            return _weighted(values, weight)
         half = 1.96 * values.std(ddof=1) / math.sqrt(values.size) if values.size > 1 else math.inf
         return Interval(float(values.mean()), float(half), values.size)
 
 
 def _weighted(values, weight) -> Interval:
+    weight = np.asarray(weight, np.float64)
+    if weight.shape != values.shape:
+        raise ValueError(f"weights must be one number for each of the {values.size} values, got shape {weight.shape}; give [n]")
+    _check.weights("weights of values", weight)
     values, weight = values[weight > 0], weight[weight > 0]
     if not values.size:
         return Interval(math.nan, math.inf, 0)
-    mean, count = weight @ values / weight.sum(), weight.sum() ** 2 / (weight @ weight)
-    variance = weight @ (values - mean) ** 2 / weight.sum() * count / (count - 1) if values.size > 1 else math.inf
+    shares = weight / weight.sum()
+    mean, count = shares @ values, 1 / (shares @ shares)
+    variance = shares @ (values - mean) ** 2 * count / (count - 1) if count > 1 else math.inf
     return Interval(float(mean), float(1.96 * math.sqrt(variance / count)), values.size)
 
 

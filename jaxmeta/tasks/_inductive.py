@@ -33,8 +33,8 @@ def inductive(outer):
 
 
 def join(support: Examples, query: Examples) -> Examples:
-    """Both in one batch, the support first, as the reference of the query. Weights are 1 where only the other has some; indices
-    are kept where both have them. Labels that are known stay known."""
+    """Both in one batch, the support first, as the reference of the query. What normalisation may not look at of the support, and
+    what counts nothing of the query, has weight 0. Indices are kept where both have them. Labels that are known stay known."""
     parts = support, query
     if support.x.shape[1:] != query.x.shape[1:]:
         raise ValueError("an inductive query is normalised by a support of the same kind of examples, got inputs "
@@ -43,8 +43,9 @@ def join(support: Examples, query: Examples) -> Examples:
     known = not any(isinstance(part.y, jax.core.Tracer) for part in parts)
     x, y = jnp.concatenate([part.x for part in parts]), (np if known else jnp).concatenate([part.y for part in parts])
     weight = index = None
-    if any(part.weight is not None for part in parts):
-        weight = jnp.concatenate([jnp.ones(len(part.y), x.dtype) if part.weight is None else part.weight for part in parts])
+    weights = support.normalising, query.counting
+    if any(each is not None for each in weights):
+        weight = jnp.concatenate([jnp.ones(len(part.y), bool) if each is None else each for part, each in zip(parts, weights)])
     if all(part.index is not None for part in parts):
         index = jnp.concatenate([part.index for part in parts])
     return Examples(x, y, np.arange(len(y)) < len(support.y), weight, index)

@@ -72,30 +72,29 @@ class Failure(NamedTuple):
 def examined(algorithm: Algorithm, state: TrainState, key, source, place: int, drawn: int | None) -> Failure:
     """Which tasks of the next step's meta-batch have a loss or gradient that is not finite at this state, and why.
 
-    The estimate averages gradients over tasks, so each task is tried in a meta-batch of its own copies, which keeps the
-    shapes (one compilation) and its key (by its place).
+    The estimate averages gradients over tasks, so each task is tried in the same meta-batch with all other weights 0, which keeps
+    the shapes (one compilation), its key (by its place) and what the estimator carries for it.
     """
     key_tasks, key_estimate = step_keys(key, state.step)
     tasks = jax.jit(draw_tasks, static_argnums=3)(source, key_tasks, place, drawn)
 
     @jax.jit
-    def finite(state, tasks, place=None):
-        if place is not None:
-            tasks = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[place], leaf.shape), tasks)
+    def finite(state, tasks, weight):
+        tasks = tasks._replace(weight=weight)
         estimate, _ = algorithm.estimator.estimate(
             key_estimate, algorithm.bilevel, state.theta, tasks, state.estimator)
-        loss = estimate.loss if place is None else estimate.info["losses"][place]
-        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, moving(estimate.grad)))]).all()
+        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((estimate.loss, moving(estimate.grad)))]).all()
 
     count = jax.tree.leaves(tasks)[0].shape[0]
-    places = [place for place in range(count) if not finite(state, tasks, place)]
+    weight = jnp.ones(count) if tasks.weight is None else tasks.weight
+    places = [place for place in range(count) if not finite(state, tasks, jnp.where(jnp.arange(count) == place, weight, 0))]
     if places:
         task = jax.tree.map(lambda leaf: leaf[places[0]], tasks)
         try:
             why = cause(jax.random.split(key_estimate, count)[places[0]], algorithm.bilevel, state.theta, task)
         except Exception:  # A learner that cannot be looked into must not hide that its step failed.
             why = None
-    elif finite(state, tasks):
+    elif finite(state, tasks, weight):
         why = "the outer optimiser's step is not finite though loss and gradient are; try a smaller outer rate"
     else:
         why = "each task is finite and their sum is not; scale the outer loss down"

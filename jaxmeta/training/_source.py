@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from jaxmeta import _check
 from jaxmeta._programs import run
 from jaxmeta.evaluation._adaptation import partial
+from jaxmeta.parallel import batch
 
 
 class Source(NamedTuple):
@@ -64,11 +65,7 @@ def _stream(sample, capacity: int) -> Source:
     keeps_place = hasattr(iterator, "get_state") and hasattr(iterator, "set_state")
     start = iterator.get_state() if keeps_place else None
     first = _next(iterator, 0)
-    shapes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(first)}
-    if len(shapes) != 1 or () in shapes:
-        raise ValueError(f"every leaf of a batch of tasks must have the same leading axis T, got {sorted(shapes)}; "
-                         "batch the stream, for example with .batch(32)")
-    size = _check.whole_number("tasks of a batch", shapes.pop()[0], least=1)
+    size = len(jax.tree.leaves(first)[0])
     if keeps_place:
         iterator.set_state(start)
     else:
@@ -99,10 +96,12 @@ def _stream(sample, capacity: int) -> Source:
 
 def _next(iterator, number: int):
     try:
-        return next(iterator)
+        tasks = next(iterator)
     except StopIteration:
         raise ValueError(f"the stream of tasks must last as long as training, got {number} batches; give an endless "
                          "one, for example with .repeat()") from None
+    _check.sampled(tasks)
+    return batch(tasks)
 
 
 def _encoded(state):
