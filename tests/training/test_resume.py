@@ -1,10 +1,12 @@
 import itertools
 import json
 import pathlib
+import pickle
 import shutil
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small import learner, lines, sample, train
@@ -57,6 +59,18 @@ def test_an_estimator_with_state_is_restored(tmp_path):
     chex.assert_trees_all_equal(resumed.state.theta, straight.state.theta)
     assert (jax.random.key_data(resumed.state.estimator["key"]) ==
             jax.random.key_data(straight.state.estimator["key"])).all()
+
+
+def test_what_is_no_number_of_theta_comes_back_as_it_was_from_checkpoints_and_pickles(tmp_path):
+    plain, fixed = learner(), {"count": jnp.asarray(3), "flag": jnp.asarray([True, False]), "bytes": jnp.arange(2, dtype=jnp.uint8),
+                               "key": jax.random.key(7), "keys": jax.random.split(jax.random.key(5, impl="rbg"), 2)}
+    algorithm = jm.maml(plain._replace(start=lambda key, task: {**plain.start(key, task), **fixed}))
+    first = train(tmp_path, 1, algorithm=algorithm)
+    resumed = train(tmp_path, 2, algorithm=algorithm, resume=True)
+    shapes = jax.eval_shape(lambda: first.theta)
+    for theta in (first.theta, resumed.theta, resumed.state.theta, restore_theta(tmp_path, shapes),
+                  pickle.loads(pickle.dumps(resumed)).theta):
+        chex.assert_trees_all_equal({name: theta[name] for name in fixed}, fixed)
 
 
 def test_a_grain_stream_goes_on_where_it_was(tmp_path):
