@@ -25,7 +25,8 @@ class Examples(NamedTuple):
       reference: None, or `[n]` booleans: the examples that normalisation may look at and that no loss counts
         (see `jaxmeta.inductive`).
       weight: None, or `[n]` numbers from 0 up: how much each counts. A loss is a mean by weight; an example of weight 0 is
-        padding, whose values change nothing as long as they are finite, so that tasks of unequal ways and shots have one shape.
+        padding, whose values change nothing as long as what a model makes of them is finite, so that tasks of unequal ways and
+        shots have one shape.
       index: None, or `[n]` integers: which examples of the data these are.
     """
 

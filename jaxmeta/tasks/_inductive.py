@@ -13,8 +13,9 @@ def inductive(outer):
     """An outer objective that judges each query example alone: normalisation sees the support and nothing else.
 
     Support and query go through the model as one batch in which the support is marked as the reference: its statistics
-    normalise the whole batch, and only the query is counted. Without it the query's own statistics are used
-    (transductive), as most published MAML numbers do. A query without support has nothing else to be normalised by.
+    normalise the whole batch, and only the query is counted. Examples that either part itself marks as reference keep their
+    meaning: of the support they alone are looked at, of the query no loss counts them. Without it the query's own statistics
+    are used (transductive), as most published MAML numbers do. A query without support has nothing else to be normalised by.
 
     Args:
       outer: `(key, learner, trajectory, task) -> (value, aux)`, such as `jaxmeta.query_loss`.

@@ -200,7 +200,7 @@ def test_a_resumed_run_goes_on_from_its_checkpoint_whatever_it_began_from(tmp_pa
 
 @pytest.mark.parametrize(("theta", "sentence"), [
     ({"slope": np.zeros(2), "offset": 0.0}, r"theta at 'slope' must have shape \(\), got \(2,\); give what bilevel.init"),
-    ({"slope": 0.0}, "theta at 'offset' must have shape .* got nothing"),
+    ({"slope": 0.0}, "theta must have a leaf at 'offset', of shape .*, got none"),
     ({"slope": np.nan, "offset": 0.0}, "theta at 'slope' must be finite, got NaN or infinity"),
     ({"slope": 1j, "offset": 0.0}, "theta at 'slope' must be float64, got complex128"),
 ])
