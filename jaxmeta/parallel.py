@@ -86,8 +86,9 @@ def batch(tasks: Task) -> Task:
     for path, leaf in zip(paths(tasks), jax.tree.leaves(tasks)):
         if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != count:
             has = "has no axis of tasks" if jnp.ndim(leaf) == 0 else f"has {jnp.shape(leaf)[0]} tasks"
-            raise ValueError(f"every leaf of a batch of tasks must have the same leading axis T, here {count}, got '{path}' that "
-                             f"{has}; stack the tasks by jax.vmap of a sampler over keys, or batch a stream by its .batch(32)")
+            raise ValueError("every leaf of a batch of tasks must have the same leading axis T, "
+                             f"here {count}, got '{path}' that {has}; stack the tasks by jax.vmap of a sampler over keys, or "
+                             "batch a stream by its .batch(32)")
     _check.weights("weights of tasks", tasks.weight)
     if not count:
         raise ValueError(f"a batch must have at least one task, got {count or 'none'}; draw some")

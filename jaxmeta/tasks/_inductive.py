@@ -14,7 +14,7 @@ def inductive(outer):
 
     Support and query go through the model as one batch in which the support is marked as the reference: its statistics
     normalise the whole batch, and only the query is counted. Examples that either part itself marks as reference keep their
-    meaning: of the support they alone are looked at, of the query no loss counts them. Without it the query's own statistics
+    meaning: of the support they alone are looked at, of the query no loss counts them. Without this the query's own statistics
     are used (transductive), as most published MAML numbers do. A query without support has nothing else to be normalised by.
 
     Args:
@@ -34,8 +34,9 @@ def inductive(outer):
 
 
 def join(support: Examples, query: Examples) -> Examples:
-    """Both in one batch, the support first, as the reference of the query. What normalisation may not look at of the support, and
-    what counts nothing of the query, has weight 0. Indices are kept where both have them. Labels that are known stay known."""
+    """Both in one batch, the support first, as the reference of the query. What normalisation may not look at of the support,
+    and what counts nothing of the query, has weight 0. Indices are kept where both have them. Labels that are known stay
+    known."""
     parts = support, query
     if support.x.shape[1:] != query.x.shape[1:]:
         raise ValueError("an inductive query is normalised by a support of the same kind of examples, got inputs "

@@ -72,8 +72,8 @@ class Failure(NamedTuple):
 def examined(algorithm: Algorithm, state: TrainState, key, source, place: int, drawn: int | None) -> Failure:
     """Which tasks of the next step's meta-batch have a loss or gradient that is not finite at this state, and why.
 
-    The estimate averages gradients over tasks, so each task is tried in the same meta-batch with all other weights 0, which keeps
-    the shapes (one compilation), its key (by its place) and what the estimator carries for it.
+    The estimate averages gradients over tasks, so each task is tried in the same meta-batch with all other weights 0, which
+    keeps the shapes (one compilation), its key (by its place) and what the estimator carries for it.
     """
     key_tasks, key_estimate = step_keys(key, state.step)
     tasks = jax.jit(draw_tasks, static_argnums=3)(source, key_tasks, place, drawn)

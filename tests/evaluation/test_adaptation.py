@@ -138,6 +138,6 @@ def test_episodes_count_by_the_weights_of_their_tasks():
     assert np.isnan(interval(values, 0 * weight).mean)
     np.testing.assert_allclose(interval(values, 1e-200 * weight), interval(values, weight), rtol=1e-12)
     assert interval(values, [1.0, 1e-20, 0.0]) == (1.0, np.inf, 2)  # as good as a single value
-    for wrong, words in (([1.0, -1.0, 1.0], "from 0 up, got -1.0"), ([1.0, np.nan, 1.0], "got nan"), ([1.0, 1.0], "shape .2,.")):
+    for wrong, words in ([1.0, -1.0, 1.0], "from 0 up, got -1.0"), ([1.0, np.nan, 1.0], "got nan"), ([1.0, 1.0], "shape .2,."):
         with pytest.raises(ValueError, match=words):
             interval(values, wrong)
