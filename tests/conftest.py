@@ -41,6 +41,13 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Where the run keeps the data sets that it builds, one folder for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built"
+
+
 def group(item):
     """What compiles for a whole file, or for one member of a contract."""
     member = getattr(item, "callspec", None) and item.callspec.params.get("member")

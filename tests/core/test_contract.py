@@ -94,9 +94,9 @@ def test_the_second_call_does_not_recompile(member):
     assert member.compiled._cache_size() == max(before, 1)
 
 
-# Op by op is slow; the others' parts are in these two.
-@pytest.mark.parametrize("name", [
-    name if name in ("maml", "protonet") else pytest.param(name, marks=pytest.mark.slow) for name in problems.ALGORITHMS])
+# Op by op is slow; the others' parts are in these.
+@pytest.mark.parametrize("name", ["maml", "protonet", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "reptile", "maml_plus_plus", "alfa", "tree_maml", "leo", "metaoptnet", "black_box", "baseline_plus_plus"))])
 def test_jit_is_no_jit(name):
     algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=4)), problems.classified()
     theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))

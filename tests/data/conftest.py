@@ -1,15 +1,10 @@
-"""One cache a session, and the real data where JAXMETA_DATA names them."""
+"""The real data where JAXMETA_DATA names them, and none."""
 
 import os
 
 import pytest
 
 from jaxmeta import data
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
