@@ -1,5 +1,6 @@
 """Tests run in float64 with rank promotion refused, on two CPU devices; what is random in one depends on its name alone."""
 
+import ctypes
 import gc
 import importlib.metadata
 import os
@@ -32,6 +33,7 @@ hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
 
 GIGABYTES, PEAKS = 2.5, {}  # What a process of `-n` may take at its peak, and what they took.
+LIBC = ctypes.CDLL(None)
 SINCE = {"tests": 0}  # since the compiled programs were let go
 
 
@@ -79,9 +81,11 @@ def pytest_runtest_teardown(item, nextitem):
     result = yield
     SINCE["tests"] += 1
     over = nextitem is None or group(item) != group(nextitem)
-    if (over and peak() > GIGABYTES / 2) or (SINCE["tests"] > 20 and resident() > 0.7 * GIGABYTES):
+    if (over and resident() > 0.4 * GIGABYTES) or (SINCE["tests"] > 10 and resident() > 0.6 * GIGABYTES):
         jax.clear_caches()
         gc.collect()
+        if hasattr(LIBC, "malloc_trim"):  # glibc keeps what is freed
+            LIBC.malloc_trim(0)
         SINCE["tests"] = 0
     return result
 
