@@ -176,10 +176,15 @@ ESTIMATORS = {
 }
 
 
-@pytest.mark.parametrize("over", [dict(), dict(chunk=1), dict(chunk=1, mesh=2)], ids=["at once", "by chunk", "over devices"])
-@pytest.mark.parametrize("name", [name if name in ("unrolled", "truncated") else pytest.param(name, marks=pytest.mark.slow)
-                                  for name in ESTIMATORS])
+# Weights act before the mapper: it is the same for all estimators.
+WAYS_OVER = {"at once": {}, "by chunk": {"chunk": 1}, "over devices": {"chunk": 1, "mesh": 2}}
+
+
+@pytest.mark.parametrize("name, over", [
+    *(("unrolled", over) for over in WAYS_OVER), ("truncated", "at once"),
+    *(pytest.param(name, "over devices", marks=pytest.mark.slow) for name in ESTIMATORS if name != "unrolled")])
 def test_weights_of_tasks_are_those_of_the_mean(name, over):
+    over = WAYS_OVER[over]
     over = dict(over, mesh=jm.task_mesh()) if "mesh" in over else over
     bias = jm.compose(jm.initialisation(), jm.fixed(jm.proximal(2.0)))
     bilevel, tasks = Bilevel(bias, problems.learner()), problems.classified()
