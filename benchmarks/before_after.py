@@ -87,12 +87,15 @@ class Version:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
-def measure(before: Version, after: Version, benchmarks, rounds: int) -> dict:
-    """Name to the ratios of after to before, and the raw milliseconds."""
+
+def measure(before: Version, after: Version, benchmarks, rounds: int):
+    """Of one step after another its name, and the ratios of after to before with the raw milliseconds."""
     from benchmarks._record import median_ratio
 
-    rows = {}
     for benchmark in benchmarks:
         for name in before.ask(benchmark):
             for version in (before, after):
@@ -103,12 +106,10 @@ def measure(before: Version, after: Version, benchmarks, rounds: int) -> dict:
                 for which, version in turns if index % 2 else reversed(turns):
                     times[which].append(version.ask(benchmark, name))
             wall, cpu = ({which: [each[what] for each in times[which]] for which in times} for what in (0, 1))
-            rows[name] = {"wall": median_ratio(wall["after"], wall["before"]), "processor": median_ratio(cpu["after"], cpu["before"]),
-                          "wall_ms": wall, "processor_ms": cpu}
-            shown = "   ".join(f"{what} {row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for what, row in
-                               ((what, rows[name][what]) for what in ("wall", "processor")))
+            ratios = {"wall": median_ratio(wall["after"], wall["before"]), "processor": median_ratio(cpu["after"], cpu["before"])}
+            shown = "   ".join(f"{what} {of['ratio']:.3f} [{of['low']:.3f}, {of['high']:.3f}]" for what, of in ratios.items())
             print(f"  {name:48s} {shown}", flush=True)
-    return rows
+            yield name, ratios | {"wall_ms": wall, "processor_ms": cpu}
 
 
 def main():
@@ -123,17 +124,23 @@ def main():
     if options.commit is None:
         parser.error("the commit of the version before is missing; give for example HEAD~1")
 
-    from benchmarks._record import environment, write
+    from benchmarks._record import environment, read, write
 
     git = functools.partial(subprocess.run, check=True, cwd=ROOT)
+    record = read("before_after")  # what it has of other steps before the same commit stays
+    steps = record.get("steps", {}) if record.get("before") == options.commit else {}
     with tempfile.TemporaryDirectory() as folder:
         git(["git", "worktree", "add", "--quiet", "--detach", folder, options.commit])
+        versions = Version(folder), Version(ROOT)
         try:
-            rows = measure(Version(folder), Version(ROOT), options.only, options.rounds)
+            for name, row in measure(*versions, options.only, options.rounds):
+                steps[name] = row | {"environment": environment("jax", "jaxlib", "flax", "optax")}
+                path = write("before_after", {"before": options.commit, "steps": steps})
         finally:
+            for version in versions:
+                version.close()
             git(["git", "worktree", "remove", "--force", folder])
-    record = {"environment": environment("jax", "jaxlib", "flax", "optax"), "before": options.commit, "steps": rows}
-    print(f"\nwrote {write('before_after', record)}")
+    print(f"\nwrote {path}")
 
 
 if __name__ == "__main__":

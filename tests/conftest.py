@@ -90,9 +90,12 @@ def pytest_runtest_teardown(item, nextitem):
     return result
 
 
+@pytest.hookimpl(trylast=True)  # when all workers have told what they took
 def pytest_sessionfinish(session):
     shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     getattr(session.config, "workeroutput", PEAKS)["peak"] = peak()
+    if max(PEAKS.values(), default=0) > GIGABYTES:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
