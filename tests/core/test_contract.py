@@ -31,7 +31,11 @@ WITHIN = {f"bias: {name}" for name in ("initialisation", "shared body", "step si
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in WITHIN else name for name in MEMBERS],
                 scope="module")
 def member(request):
-    make = MEMBERS[request.param]
+    return made(request.param)
+
+
+def made(name):
+    make = MEMBERS[name]
     algorithm = make()
     tasks = problems.classified()
     theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
@@ -39,7 +43,7 @@ def member(request):
     theta = jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(x.size).normal(size=x.shape), theta)
     state = state_of(algorithm, theta, tasks)
     compiled = jax.jit(lambda theta, tasks: estimate(make(jm.over_tasks(chunk=4)), theta, tasks, state))
-    return types.SimpleNamespace(name=request.param, make=make, theta=theta, tasks=tasks, state=state, compiled=compiled)
+    return types.SimpleNamespace(name=name, make=make, theta=theta, tasks=tasks, state=state, compiled=compiled)
 
 
 def state_of(algorithm, theta, tasks):
@@ -96,7 +100,7 @@ def test_the_second_call_does_not_recompile(member):
 
 # Op by op is slow; the others' parts are in these.
 @pytest.mark.parametrize("name", ["maml", "protonet", *(pytest.param(name, marks=pytest.mark.slow) for name in (
-    "reptile", "maml_plus_plus", "alfa", "tree_maml", "leo", "metaoptnet", "black_box", "baseline_plus_plus"))])
+    "maml_plus_plus", "tree_maml", "leo", "metaoptnet"))])
 def test_jit_is_no_jit(name):
     algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=4)), problems.classified()
     theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
@@ -105,9 +109,13 @@ def test_jit_is_no_jit(name):
     chex.assert_trees_all_close(compiled, estimate(algorithm, theta, tasks, state), rtol=1e-11, atol=1e-12)
 
 
+# What differs in how it is mapped over tasks; biases and heads are within what is mapped.
 @pytest.mark.slow
-def test_chunked_and_sharded_tasks_are_all_at_once(member):
+@pytest.mark.parametrize("name", ["maml", "fomaml", "reptile", "imaml", "maml_plus_plus", "bootstrapped_maml", "tree_maml",
+                                  "soft_tree_maml", "leo", "protonet", "baseline_plus_plus", "reversible"])
+def test_chunked_and_sharded_tasks_are_all_at_once(name):
     assert jax.device_count() == 2
+    member = made(name)
     over = jm.over_tasks(chunk=1, mesh=jm.task_mesh())  # two tasks on each device, one after the other
     part = jax.jit(lambda theta: estimate(member.make(over), theta, member.tasks, member.state))(member.theta)
     chex.assert_trees_all_close(part, member.compiled(member.theta, member.tasks), rtol=1e-11, atol=1e-12)
