@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 Where = Callable[[str], bool]
 """Which leaves are meant: a predicate on a leaf's path, its names joined by '/', as in 'head/kernel'."""
+
+
+class Count(NamedTuple):
+    """A part of phi that counts inner steps. It is nobody's to claim or to move: the process counts on.
+
+    Args:
+      begun: Steps begun, the one under way among them.
+      done: Steps that have been taken.
+    """
+
+    begun: Int[Array, ""]
+    done: Int[Array, ""]
+
+
+def counted(tree: PyTree, begun=0, done=0) -> PyTree:
+    """The tree whose counts are so much higher."""
+    return jax.tree.map(lambda part: Count(part.begun + begun, part.done + done) if isinstance(part, Count) else part, tree,
+                        is_leaf=_counts)
+
+
+def counts(tree: PyTree) -> bool:
+    """Whether a part of the tree counts steps."""
+    return any(map(_counts, jax.tree.leaves(tree, is_leaf=_counts)))
+
+
+def _counts(part) -> bool:
+    return isinstance(part, Count)
 
 
 def everything(path: str) -> bool:
@@ -38,7 +66,8 @@ def paths(tree: PyTree) -> list[str]:
 
 
 def take(tree: PyTree, where: Where) -> PyTree:
-    """The tree with None in the place of every leaf that `where` does not mean."""
+    """The tree with None in the place of every leaf that `where` does not mean, and of every `Count`."""
+    tree = jax.tree.map(lambda part: None if _counts(part) else part, tree, is_leaf=_counts)
     leaves, structure = jax.tree.flatten(tree)
     return jax.tree.unflatten(structure, [leaf if where(path) else None for path, leaf in zip(paths(tree), leaves)])
 
@@ -46,15 +75,17 @@ def take(tree: PyTree, where: Where) -> PyTree:
 def claim(phi: PyTree, where: Where) -> PyTree:
     """`take` for the parameters phi of a learner; refuses, by ValueError, to claim nothing."""
     theta = take(phi, where)
-    if jax.tree.leaves(phi) and not jax.tree.leaves(theta):
+    names = paths(take(phi, everything))
+    if names and not jax.tree.leaves(theta):
         raise ValueError("where must mean at least one leaf of the learner's parameters, got none of "
-                         f"{', '.join(paths(phi)[:8])}; name one of them, for example with jaxmeta.named")
+                         f"{', '.join(names[:8])}; name one of them, for example with jaxmeta.named")
     return theta
 
 
 def leave(tree: PyTree, where: Where) -> PyTree:
     """The tree with None in the place of every leaf that `where` means: what `take` did not take."""
-    return take(tree, lambda path: not where(path))
+    return jax.tree.map(lambda taken, rest: rest if taken is None else None, take(tree, where), tree,
+                        is_leaf=lambda leaf: leaf is None)
 
 
 def merge(first: PyTree, second: PyTree) -> PyTree:

@@ -26,6 +26,7 @@ from jaxmeta.bias import (
     in_context,
     initialisation,
     kronecker,
+    last_begun,
     latent,
     leaf,
     preconditioner,
@@ -85,22 +86,26 @@ def boil(learner: Learner, head: Where = named("head"), over=None, outer=query_l
 
 
 @_method
-def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int = 1000, second_order_after: int = 0, over=None,
-                   outer=query_loss) -> Algorithm:
+def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int = 1000, second_order_after: int = 0,
+                   floor: float = 0.03, place=last_begun, over=None, outer=query_loss) -> Algorithm:
     """MAML++: a rate for each leaf and step, parameters of normalisation by step, every step judged at first and the last alone
     after `anneal` estimates, first order until `second_order_after` (Antoniou, Edwards and Storkey, ICLR 2019).
 
     `by_step` says which leaves are shared and have a value for each step, `lambda path: "norm" in path` for those of
-    normalisation; None for none. The outer rate follows a cosine: `jaxmeta.training.outer_adam(rate, steps)`. At test the
-    problem's own `outer` judges.
+    normalisation; None for none. As in the authors' code there are K sets of them and a query after step k is judged with the
+    set that step k used, and while losses are annealed an earlier step keeps `floor / K`; `place=jaxmeta.bias.next_one` has a
+    set for the query itself (ours), `floor=0` is the paper's text. The outer rate follows a cosine:
+    `jaxmeta.training.outer_adam(rate, steps)`. At test the problem's own `outer` judges, of one theta: the published numbers are
+    of an ensemble of five.
     """
     steps = learner.steps
-    bias = compose(*([] if by_step is None else [shared(by_step, steps)]), initialisation(),
+    bias = compose(*([] if by_step is None else [shared(by_step, steps, place)]), initialisation(),
                    step_sizes(1.0, each=leaf, steps=max(1, steps)))
 
     def stage(begin):
         def change(count, bilevel):
-            return bilevel._replace(outer=multi_step(annealed_weights(steps, (begin + count) / anneal), bilevel.outer))
+            weights = annealed_weights(steps, (begin + count) / anneal, floor)
+            return bilevel._replace(outer=multi_step(weights, bilevel.outer))
 
         order = first_order(over) if begin < second_order_after else unrolled(over=over)
         return scheduled(order, change) if begin < anneal else order  # once the last step counts alone, no other is judged

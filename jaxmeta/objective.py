@@ -44,18 +44,21 @@ def multi_step(weights: Float[Array, " K"], outer: Callable = query_loss) -> Cal
     return asking(judged, outer)
 
 
-def annealed_weights(steps: int, share: Float[Array, ""]) -> Float[Array, " K"]:
+def annealed_weights(steps: int, share: Float[Array, ""], floor: float = 0.0) -> Float[Array, " K"]:
     r"""Weights for `multi_step` between all alike and the last alone: $w_k = (1 - s)/K + s\,[k = K]$.
 
     Args:
       steps: K.
-      share: s, from 0 to 1; clipped. May be traced.
+      share: s, from 0 to 1 - floor; clipped. May be traced.
+      floor: What of its weight 1/K an earlier step keeps at least, from 0 to 1. In the paper 0, in the authors' code 0.03.
 
     >>> annealed_weights(4, 0.5).tolist()
     [0.125, 0.125, 0.125, 0.625]
     """
     _check.whole_number("steps", steps, least=1)
-    share = jnp.clip(jnp.asarray(share, float), 0, 1)
+    if not 0 <= _check.number("floor", floor, least=0) <= 1:
+        raise ValueError(f"the floor of the weights must be from 0 to 1, got {floor}; it is the share of 1/K that is kept")
+    share = jnp.clip(jnp.asarray(share, float), 0, 1 - floor)
     return (1 - share) / steps + share * (jnp.arange(steps) == steps - 1)
 
 

@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Int, Key, PyTree
 
 from jaxmeta import _check, _programs
-from jaxmeta._pytree import constants, merge, moving
+from jaxmeta._pytree import constants, counted, merge, moving
 from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory, asked
 
 _OF_VIEW = 2**31 - 2  # out of reach of the numbers by which keys are split
@@ -99,7 +99,7 @@ def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Positio
         phi, memory = carry
         key, seen = (given, task) if learner.sees is None else (given[0], view(given[0], learner, task, given[1]))
         moved = moving(phi)
-        fixed = None if moved is phi else constants(phi)
+        fixed = None if moved is phi else counted(constants(phi), begun=1)
 
         def of(moved):
             return objective(key, learner, position.start, moved if fixed is None else merge(moved, fixed), seen)
@@ -110,7 +110,7 @@ def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Positio
         more = {"value": value, "grad": grads, "value_fn": lambda moved: of(moved)[0]}
         updates, memory = update.update(grads, memory, moved, **more)
         moved = optax.apply_updates(moved, updates)
-        phi = moved if fixed is None else merge(moved, fixed)
+        phi = moved if fixed is None else merge(moved, counted(fixed, done=1))
         return (phi, memory), (phi, value, aux)
 
     keys = jax.random.split(key, steps)

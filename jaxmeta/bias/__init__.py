@@ -15,14 +15,14 @@ from jaxmeta.bias._prototype_start import prototype_head
 from jaxmeta.bias._representation import representation
 from jaxmeta.bias._routed import routed
 from jaxmeta.bias._sees import batch_by_step, minibatches, seen
-from jaxmeta.bias._shared import shared
+from jaxmeta.bias._shared import last_begun, next_one, shared
 from jaxmeta.bias._start import initialisation
 from jaxmeta.bias._tied import tied
 from jaxmeta.bias._update import diagonal, element, kronecker, leaf, preconditioner, scalar, step_sizes
 
 __all__ = [
     "Link", "adaptive_rates", "attenuated", "batch_by_step", "comparison", "compose", "context", "diagonal", "element", "fixed",
-    "free", "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "latent", "leaf", "minibatches",
-    "momentum", "positive", "preconditioner", "pretrained", "prototype_head", "proximal", "representation", "routed", "scalar",
-    "seen", "shared", "step_sizes", "tied",
+    "free", "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "last_begun", "latent", "leaf",
+    "minibatches", "momentum", "next_one", "positive", "preconditioner", "pretrained", "prototype_head", "proximal",
+    "representation", "routed", "scalar", "seen", "shared", "step_sizes", "tied",
 ]

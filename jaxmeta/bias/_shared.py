@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-import optax
+from jaxtyping import Array, Int
 
 from jaxmeta import _check
-from jaxmeta._pytree import Where, claim, everything, leave, merge
+from jaxmeta._pytree import Count, Where, claim, everything, leave, merge
 from jaxmeta.base import Bias
 from jaxmeta.bias._start import check_claim
 from jaxmeta.process import lifted, started
 
 
-def shared(where: Where = everything, steps: int | None = None) -> Bias:
+def last_begun(count: Count) -> Int[Array, ""]:
+    """Step k learns with set k, and where learning ended after it the query is judged with set k too: K sets, as in the authors'
+    code of MAML++."""
+    return jnp.maximum(count.begun, 1) - 1
+
+
+def next_one(count: Count) -> Int[Array, ""]:
+    """What stands after k steps learns and is judged with set k: K + 1 sets, the last of which is the query's own (ours)."""
+    return count.done
+
+
+def shared(where: Where = everything, steps: int | None = None, place: Callable = last_begun) -> Bias:
     """The high level owns the claimed leaves; the low level never sees them (BOIL's head, DARTS' mixture).
 
-    `loss'(key, phi, batch) = loss(key, theta + phi, batch)`, phi being the leaves left over. With `steps` = K theta has
-    K + 1 values of every claimed leaf, one for each inner step and one for the end (MAML++'s per-step normalisation);
-    learning for longer goes on with the last.
+    `loss'(key, phi, batch) = loss(key, theta + phi, batch)`, phi being the leaves left over. With `steps` = K theta has a set of
+    values of every claimed leaf for each inner step (MAML++'s per-step normalisation), and phi counts the steps; learning for
+    longer goes on with the last set. The low level's steps do not move the sets.
 
     Args:
       where: Which leaves of phi are claimed, by path.
-      steps: None for one value of each leaf, or K for K + 1 of them on a leading axis.
+      steps: None for one value of each leaf, or K for sets on a leading axis.
+      place: Which set a part of learning has: `last_begun`, K sets, or `next_one`, K + 1 of them.
 
     Returns:
       A `Bias` whose theta is phi with None for unclaimed leaves.
@@ -34,13 +48,13 @@ def shared(where: Where = everything, steps: int | None = None) -> Bias:
     ICLR 2019.
     """
     if steps is not None:
-        _check.whole_number("steps", steps)
+        sets = 1 + int(place(Count(_check.whole_number("steps", steps), steps)))
 
     def init(key, task, learner):
         theta = claim(started(key, learner, task), where)
         if steps is None:
             return theta
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps + 1, *leaf.shape)), theta)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (sets, *leaf.shape)), theta)
 
     def shape(theta, task, learner):
         if steps is not None:
@@ -56,31 +70,19 @@ def shared(where: Where = everything, steps: int | None = None) -> Bias:
         return lifted(learner, lambda phi, batch: (merge(theta, phi), batch))._replace(start=start, penalty=penalty)
 
     def _shape_by_step(theta, task, learner):
-        # The learner is given a clock beside phi: a leaf without gradient that the update moves on by one.
         check_claim(jax.tree.map(lambda leaf: leaf[0], theta), learner, task, where)
 
-        def now(clock):
-            step = jnp.minimum(clock, steps).astype(int)
-            return jax.tree.map(lambda leaf: leaf[step], theta)
+        def whole(state):
+            phi, count = state
+            index = jnp.minimum(place(count), sets - 1)
+            return merge(jax.tree.map(lambda leaf: leaf[index], theta), phi)
 
         def start(key, task):
-            return leave(learner.start(key, task), where), jnp.zeros(())
-
-        def lift(state, batch):
-            phi, clock = state
-            return merge(now(clock), phi), batch
+            return leave(learner.start(key, task), where), Count(jnp.zeros((), int), jnp.zeros((), int))
 
         def penalty(state, start):
-            return learner.penalty(merge(now(state[1]), state[0]), merge(now(start[1]), start[0]))
+            return learner.penalty(whole(state), whole(start))
 
-        inner = optax.with_extra_args_support(learner.update)
-
-        def move(grads, memory, state=None, **more):
-            more = {name: value for name, value in more.items() if name not in ("grad", "value_fn")}
-            updates, memory = inner.update(grads[0], memory, None if state is None else state[0], **more)
-            return (updates, jnp.ones(())), memory
-
-        update = optax.GradientTransformationExtraArgs(lambda state: inner.init(state[0]), move)
-        return lifted(learner, lift)._replace(start=start, penalty=penalty, update=update)
+        return lifted(learner, lambda state, batch: (whole(state), batch))._replace(start=start, penalty=penalty)
 
     return Bias(init, shape)

@@ -222,7 +222,7 @@ def _parts(keys: _Keys, bilevel: Bilevel, task, walked):
     """What the derivative is made of: `start(theta)`, `objective(theta, phi_0, phi)`, which is F on what the end of learning sees
     of the support, and `outer(theta, phi_0, phi, trajectory)`, the outer loss with these for its start and end. phi_0 and phi are
     without constants."""
-    fixed = constants(walked.end)
+    fixed, fixed_first = constants(walked.end), constants(walked.start)
 
     def shaped(theta):
         return bilevel.bias.shape(theta, task, bilevel.learner)
@@ -233,10 +233,10 @@ def _parts(keys: _Keys, bilevel: Bilevel, task, walked):
     def objective(theta, first, phi):
         learner = shaped(theta)
         seen = process.view(keys.loss, learner, task, learner.steps)
-        return process.objective(keys.loss, learner, merge(first, fixed), merge(phi, fixed), seen)[0]
+        return process.objective(keys.loss, learner, merge(first, fixed_first), merge(phi, fixed), seen)[0]
 
     def outer(theta, first, phi, walked):
-        walked = walked._replace(start=merge(first, fixed), end=merge(phi, fixed))
+        walked = walked._replace(start=merge(first, fixed_first), end=merge(phi, fixed))
         return judged(keys.outer, bilevel, shaped(theta), walked, task)
 
     return start, objective, outer

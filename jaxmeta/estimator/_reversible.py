@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta import _check, process
 from jaxmeta._linear import closed
-from jaxmeta._pytree import constants, merge, moving, paths
+from jaxmeta._pytree import constants, counted, counts, merge, moving, paths
 from jaxmeta.base import Bilevel, Estimator, Learner, Trajectory
 from jaxmeta.bias._momentum import Momentum
 from jaxmeta.estimator._binomial import with_reverse
@@ -86,12 +86,14 @@ def _learn(key, learner: Learner, task, witness, gradient, sizes):
 
     def slope(phi, key, *step):
         seen = process.view(key, learner, task, *step) if step else task
-        return gradient(lambda phi: process.objective(key, learner, whole, merge(phi, fixed), seen), has_aux=True)(phi)[0]
+        there = counted(fixed, *(each + 1 for each in step), *step)
+        return gradient(lambda phi: process.objective(key, learner, whole, merge(phi, there), seen), has_aux=True)(phi)[0]
 
     def move(momenta, memory):
         return update.rest.update(momenta, memory)
 
-    given = [jax.random.split(key_steps, steps), *([] if learner.sees is None else [jnp.arange(steps)])]
+    numbered = learner.sees is not None or counts(whole)
+    given = [jax.random.split(key_steps, steps), *([jnp.arange(steps)] if numbered else [])]
     slope, of_slope, _ = closed(slope, start, *(each[0] for each in given))
     try:
         move, of_move, _ = closed(move, start, memory)
@@ -104,7 +106,7 @@ def _learn(key, learner: Learner, task, witness, gradient, sizes):
               update.decay, *sizes)
     *end, inside = with_reverse(run.chain, run.reverse, len(phi), run.plain)(*jax.tree.leaves(args))[: len(phi) + 1]
     way = jax.eval_shape(lambda: process.trajectory(key, learner, task))
-    return way._replace(start=whole, end=merge(jax.tree.unflatten(structure, end), fixed)), inside
+    return way._replace(start=whole, end=merge(jax.tree.unflatten(structure, end), counted(fixed, steps, steps))), inside
 
 
 def _momentum(learner: Learner) -> Momentum:

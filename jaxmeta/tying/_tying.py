@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _index
-from jaxmeta._pytree import Where, leaves_dtype, merge, named, paths, take
+from jaxmeta._pytree import Where, leave, leaves_dtype, merge, named, paths, take
 from jaxmeta._sums import widened
 
 
@@ -124,7 +124,7 @@ def applied(parts: Mapping[Where, Tying], rest: Tying) -> Tying:
         if twice:
             raise ValueError(f"a leaf must be claimed once, got {twice[0]!r} claimed by several predicates; narrow one")
         thetas = [*(take(theta, where) for where in wheres),
-                  take(theta, lambda path: not any(where(path) for where in wheres))]
+                  leave(theta, lambda path: any(where(path) for where in wheres))]
         keys = jax.random.split(key, len(tyings))
         return tuple(tying.init(*each) for tying, *each in zip(tyings, keys, thetas))
 

@@ -12,7 +12,7 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta.base import Bilevel, Examples, Learner, Task
-from jaxmeta.bias import free, positive
+from jaxmeta.bias import free, last_begun, next_one, positive
 from jaxmeta.estimator._cost import programs
 from jaxmeta.models import Model
 
@@ -65,17 +65,20 @@ def test_the_outer_objective_may_see_the_trajectory():
     np.testing.assert_allclose(slope["w"], (away * [0.5, 0.25, 0.125]) @ [0.1, 0.2, 0.7])
 
 
-def test_shared_by_step_gives_each_step_its_own_value_and_keeps_the_last():
+@pytest.mark.parametrize("place, sets, used, query", [(last_begun, [1.0, 10.0], [1, 10, 10], 10),
+                                                      (next_one, [1.0, 10.0, 100.0], [1, 10, 100], 100)])
+def test_shared_by_step_gives_each_step_its_own_value_and_keeps_the_last(place, sets, used, query):
     learner = number(steps=3)._replace(loss=lambda key, phi, batch: (phi["b"] * phi["w"], {"b": phi["b"]}))
-    bias = jm.compose(jm.shared(jm.named("b"), steps=2), jm.initialisation())
+    bias = jm.compose(jm.shared(jm.named("b"), steps=2, place=place), jm.initialisation())
     theta = bias.init(KEY, TASK, learner)
-    assert theta[0]["b"].shape == (3,) and theta[0]["w"] is None
-    theta = ({"b": jnp.array([1.0, 10.0, 100.0]), "w": None}, theta[1])
+    assert theta[0]["b"].shape == (len(sets),) and theta[0]["w"] is None
+    theta = ({"b": jnp.array(sets), "w": None}, theta[1])
     shaped = bias.shape(theta, TASK, learner)
     walked = jm.trajectory(KEY, shaped, TASK)
-    np.testing.assert_allclose(walked.aux["b"], [1, 10, 100])
-    np.testing.assert_allclose(walked.path[0]["w"], 1 - 0.5 * np.cumsum([1, 10, 100]))
-    assert shaped.loss(KEY, walked.end, TASK.query)[1]["b"] == 100
+    np.testing.assert_allclose(walked.aux["b"], used)
+    np.testing.assert_allclose(walked.path[0]["w"], 1 - 0.5 * np.cumsum(used))
+    assert shaped.loss(KEY, walked.end, TASK.query)[1]["b"] == query
+    assert shaped.loss(KEY, walked.start, TASK.query)[1]["b"] == 1
 
 
 @pytest.mark.parametrize("link", [free, positive], ids=["free", "positive"])
