@@ -48,7 +48,8 @@ def shared(where: Where = everything, steps: int | None = None, place: Callable 
     ICLR 2019.
     """
     if steps is not None:
-        sets = 1 + int(place(Count(_check.whole_number("steps", steps), steps)))
+        with jax.ensure_compile_time_eval():  # a number, also where the bias is made under jit
+            sets = 1 + int(place(Count(_check.whole_number("steps", steps), steps)))
 
     def init(key, task, learner):
         theta = claim(started(key, learner, task), where)
