@@ -16,9 +16,11 @@ from jaxmeta.base import Algorithm, Bilevel, Learner, query_loss
 from jaxmeta.bias import (
     adaptive_rates,
     attenuated,
+    channel,
     comparison,
     compose,
     context,
+    drawn_code,
     element,
     fixed,
     hierarchical,
@@ -29,6 +31,7 @@ from jaxmeta.bias import (
     last_begun,
     latent,
     leaf,
+    mean_code,
     preconditioner,
     pretrained,
     prototype_head,
@@ -38,10 +41,10 @@ from jaxmeta.bias import (
     step_sizes,
     tied,
 )
-from jaxmeta.estimator import cg, first_order, implicit, penalised, perturbed, scheduled, staged, unrolled
+from jaxmeta.estimator import cg, first_order, implicit, in_training, penalised, perturbed, scheduled, staged, unrolled
 from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.learner import cosine, linear, local_matching, matching, prototypes, ridge, support_vectors
-from jaxmeta.objective import annealed_weights, bootstrapped, multi_step, regularised
+from jaxmeta.objective import annealed_weights, bootstrapped, multi_step, regularised, squared_distance
 from jaxmeta.tying import Tying, along_tree, applied, identity, soft_along_tree
 from jaxmeta.tying import kronecker as kronecker_tying
 
@@ -128,9 +131,16 @@ def l2f(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algo
 
 
 @_method
-def bootstrapped_maml(learner: Learner, steps: int = 5, over=None, outer=query_loss) -> Algorithm:
-    """Bootstrapped metagradients for an initialisation: towards where `steps` more lead (Flennerhag et al., ICLR 2022)."""
-    return Algorithm(Bilevel(initialisation(), learner, bootstrapped(steps, outer=outer)), unrolled(over=over))
+def bootstrapped_maml(learner: Learner, steps: int = 5, over=None, outer=query_loss, distance=squared_distance) -> Algorithm:
+    """Bootstrapped metagradients for an initialisation: towards where `steps` more lead (Flennerhag et al., ICLR 2022).
+
+    What training descends is `distance`, by default that of the parameters, or `jaxmeta.objective.divergence`, the paper's for
+    predictions; evaluation and predictions are those of MAML, judged by `outer`.
+    """
+    def drawn(bilevel):
+        return bilevel._replace(outer=bootstrapped(steps, distance, bilevel.outer))
+
+    return Algorithm(Bilevel(initialisation(), learner, outer), in_training(unrolled(over=over), drawn))
 
 
 @_method
@@ -277,18 +287,29 @@ def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
 
 
 @_method
-def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 5, latent_steps: int = 5,
-        divergence: float = 1e-3, drift: float = 1e-3, over=None, outer=query_loss) -> Algorithm:
+def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 10, latent_steps: int = 5,
+        divergence: float = 1e-3, drift: float = 1e-9, fine_rate: float = 1e-3, over=None, outer=query_loss) -> Algorithm:
     """LEO: latent codes of the classes adapt, and are decoded to the weights of a linear head (Rusu et al., ICLR 2019).
 
-    The first `latent_steps` steps move the codes, what is left of `steps` the weights, both by a learned multiple of `rate`;
-    see `jaxmeta.bias.latent`.
+    The first `latent_steps` steps move the codes, what is left of `steps` the weights, at a learned rate for each latent
+    dimension, begun at `rate`, and for each feature, begun at `fine_rate`. Codes are drawn in training, which descends the
+    codes' divergence and drift too; evaluation takes the mean codes and is judged by `outer`. All of these are the authors';
+    the encoder is trained with the rest, theirs is pretrained, and what else is ours is said in `jaxmeta.bias.latent`.
     """
     turns = {"latent": lambda count: count < latent_steps, "offset": lambda count: count >= latent_steps}
-    update = optax.partition({name: optax.sgd(lambda count, turn=turn: rate * turn(count)) for name, turn in turns.items()},
+    update = optax.partition({name: optax.sgd(lambda count, turn=turn: 1.0 * turn(count)) for name, turn in turns.items()},
                              {name: name for name in turns})
-    bias = compose(latent(encoder, relation, decoder, ways, divergence, drift), step_sizes(1.0, each=leaf))
-    return Algorithm(Bilevel(bias, linear(ways, update, steps), regularised(outer)), unrolled(over=over))
+    rates = step_sizes({"latent": rate, "offset": fine_rate}, each=channel)
+    bias, trained = (compose(latent(encoder, relation, decoder, ways, divergence, drift, code), rates)
+                     for code in (mean_code, drawn_code))
+
+    def drawing(bilevel):
+        if bilevel.bias != bias:
+            raise ValueError("leo's estimator draws codes for leo's own bias, got another; compose what you add with "
+                             "jaxmeta.bias.latent(..., code=drawn_code) and estimate that with unrolled()")
+        return bilevel._replace(bias=trained, outer=regularised(bilevel.outer))
+
+    return Algorithm(Bilevel(bias, linear(ways, update, steps), outer), in_training(unrolled(over=over), drawing))
 
 
 @_method

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 from jaxmeta import _check
 from jaxmeta._curvature import hessian
 from jaxmeta._pytree import constants, merge, moving
-from jaxmeta.base import Position, asking, query_loss
+from jaxmeta._sums import weighted_mean
+from jaxmeta.base import Position, asked, asking, query_loss
 from jaxmeta.process import advance, loss_and_aux, view
 
 
@@ -85,17 +86,25 @@ def squared_distance(key, learner, phi, target, task):
     return optax.tree.norm(optax.tree.sub(moving(phi), moving(target)), squared=True) / 2
 
 
+def divergence(key, learner, phi, target, task):
+    r"""$KL(p_{\tilde\phi} \,\|\, p_\phi)$ of the classes' probabilities, a mean over the query's examples; for learners that predict
+    logits."""
+    at_target, at_phi = (jax.nn.log_softmax(learner.predict(key, each, task.query)) for each in (target, phi))
+    return weighted_mean(jnp.sum(jnp.exp(at_target) * (at_target - at_phi), axis=1), task.query.counting)
+
+
 def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Callable = query_loss) -> Callable:
     r"""Bootstrapped metagradients: the end of learning is drawn to where more learning would take it.
 
     $$ d(\phi_K, \mathrm{stop}(\tilde\phi)), \qquad \tilde\phi = \phi_K \text{ after } L - 1 \text{ steps more on the support
        and one on the query} $$
 
-    The further steps begin with an empty memory of the optimiser, and nothing is differentiated through them.
+    The further steps begin with an empty memory of the optimiser, and nothing is differentiated through them. The query is as
+    `outer` shows it to the learner: with an inductive one it is normalised by the support in the target's step too.
 
     Args:
       steps: L, at least 1.
-      distance: `(key, learner, phi, target, task) -> scalar`: `squared_distance`, or a divergence of what the two predict.
+      distance: `(key, learner, phi, target, task) -> scalar`: `squared_distance`, or `divergence` of what the two predict.
       outer: Reported in aux as "outer", beside its own aux; not descended.
 
     Returns:
@@ -114,10 +123,11 @@ def bootstrapped(steps: int, distance: Callable = squared_distance, outer: Calla
         position = Position(start, end, learner.update.init(moving(end)))
         position, _ = advance(key_support, learner, task, position, steps - 1, before=learner.steps)
         # The query is nothing that the learner's own steps see.
-        position, _ = advance(key_query, learner._replace(sees=None), task._replace(support=task.query), position, 1)
+        shown = task._replace(query=asked(outer, task))
+        position, _ = advance(key_query, learner._replace(sees=None), task._replace(support=shown.query), position, 1)
         target = jax.lax.stop_gradient(position.phi)
         value, aux = outer(key_outer, learner, trajectory, task)
-        return (_check.scalar("the distance of a bootstrap", distance(key_distance, learner, trajectory.end, target, task)),
+        return (_check.scalar("the distance of a bootstrap", distance(key_distance, learner, trajectory.end, target, shown)),
                 {**aux, "outer": value})
 
     return asking(judged, outer)

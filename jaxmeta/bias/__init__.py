@@ -6,7 +6,7 @@ from jaxmeta.bias._conditioned import adaptive_rates, attenuated
 from jaxmeta.bias._context import context
 from jaxmeta.bias._hierarchical import hierarchical
 from jaxmeta.bias._hyperparameters import hyperparameters
-from jaxmeta.bias._latent import latent
+from jaxmeta.bias._latent import drawn_code, latent, mean_code
 from jaxmeta.bias._link import Link, free, positive
 from jaxmeta.bias._momentum import momentum
 from jaxmeta.bias._penalty import proximal
@@ -18,11 +18,11 @@ from jaxmeta.bias._sees import batch_by_step, minibatches, seen
 from jaxmeta.bias._shared import last_begun, next_one, shared
 from jaxmeta.bias._start import initialisation
 from jaxmeta.bias._tied import tied
-from jaxmeta.bias._update import diagonal, element, kronecker, leaf, preconditioner, scalar, step_sizes
+from jaxmeta.bias._update import channel, diagonal, element, kronecker, leaf, preconditioner, scalar, step_sizes
 
 __all__ = [
-    "Link", "adaptive_rates", "attenuated", "batch_by_step", "comparison", "compose", "context", "diagonal", "element", "fixed",
-    "free", "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker", "last_begun", "latent", "leaf",
-    "minibatches", "momentum", "next_one", "positive", "preconditioner", "pretrained", "prototype_head", "proximal",
-    "representation", "routed", "scalar", "seen", "shared", "step_sizes", "tied",
+    "Link", "adaptive_rates", "attenuated", "batch_by_step", "channel", "comparison", "compose", "context", "diagonal",
+    "drawn_code", "element", "fixed", "free", "hierarchical", "hyperparameters", "in_context", "initialisation", "kronecker",
+    "last_begun", "latent", "leaf", "mean_code", "minibatches", "momentum", "next_one", "positive", "preconditioner",
+    "pretrained", "prototype_head", "proximal", "representation", "routed", "scalar", "seen", "shared", "step_sizes", "tied",
 ]

@@ -31,13 +31,18 @@ def leaf(phi: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), phi)
 
 
+def channel(phi: PyTree) -> PyTree:
+    """One number for each place of a leaf's last axis, such as a latent dimension or a feature."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*(1 for _ in x.shape[:-1]), *x.shape[-1:]), x.dtype), phi)
+
+
 def element(phi: PyTree) -> PyTree:
     """One number an element."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), phi)
 
 
 def step_sizes(
-    initial: float = 1.0,
+    initial: float | PyTree = 1.0,
     each: Callable[[PyTree], PyTree] = scalar,
     steps: int | None = None,
     link: Link = free,
@@ -45,8 +50,9 @@ def step_sizes(
     """Learned step sizes: `phi_{k+1} = phi_k + a_k * u_k`, with u_k the learner's own update (Meta-SGD, MAML++).
 
     Args:
-      initial: What the factors a start from. They multiply the update: 1 leaves the learner as it is.
-      each: `scalar`, `leaf` or `element`: what has a factor of its own.
+      initial: What the factors a start from, a number or numbers for parts of phi. They multiply the update: 1 leaves the
+        learner as it is.
+      each: `scalar`, `leaf`, `channel` or `element`: what has a factor of its own.
       steps: None for the same factors at all steps, or K for K of them, on a leading axis; learning for longer goes on
         with the last.
       link: `free` (Meta-SGD lets a factor change sign) or `positive`.
@@ -61,8 +67,8 @@ def step_sizes(
 
     def init(key, task, learner):
         phi = moving(jax.eval_shape(lambda task: started(key, learner, task), task))
-        return jax.tree.map(
-            lambda x: link.inverse(jnp.full((*lead, *x.shape), initial, x.dtype)), each(phi))
+        return jax.tree.map(lambda initial, part: jax.tree.map(
+            lambda x: link.inverse(jnp.full((*lead, *x.shape), initial, x.dtype)), part), initial, each(phi))
 
     def shape(theta, task, learner):
         inner = optax.with_extra_args_support(learner.update)

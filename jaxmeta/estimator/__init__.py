@@ -7,6 +7,7 @@ from jaxmeta.estimator._evolution import evolution, fresh, nres, persistent, pes
 from jaxmeta.estimator._forward import basis, forward, gaussian, rademacher
 from jaxmeta.estimator._gradients import constant, finite_difference, linearising, recomputing
 from jaxmeta.estimator._implicit import implicit, t1t2
+from jaxmeta.estimator._in_training import in_training
 from jaxmeta.estimator._linear import cg, direct, identity, neumann, nystrom
 from jaxmeta.estimator._penalised import penalised
 from jaxmeta.estimator._perturbed import perturbed
@@ -21,8 +22,8 @@ from jaxmeta.estimator._windows import afresh, going_on
 
 __all__ = [
     "afresh", "auto", "basis", "binomial", "cg", "constant", "direct", "each_step", "evolution", "finite_difference",
-    "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "linearising", "mixed",
-    "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "perturbed", "pes", "plan", "rademacher",
+    "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "in_training", "linearising",
+    "mixed", "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "perturbed", "pes", "plan", "rademacher",
     "rebuilding", "recomputing", "reptile", "reused", "reversible", "sama", "saving", "scheduled", "segments", "staged",
     "storing", "t1t2", "truncated", "unrolled",
 ]

@@ -98,7 +98,7 @@ def _black_box(model, level: Level, over, outer):
 
 def _leo(model, level: Level, over, outer):
     return algorithms.leo(model(None), models.mlp((64, 64), 32), lambda outputs: models.mlp((), outputs), level.ways,
-                          level.rate, level.steps, latent_steps=3, over=over, outer=outer)
+                          level.rate, level.steps, over=over, outer=outer)
 
 
 def _baseline_plus_plus(model, level: Level, over, outer):
@@ -163,7 +163,7 @@ METHODS = {
     "black_box": Method(_black_box, "a transformer that reads the support", "no inner steps: in context",
                         "Mishra et al., ICLR 2018", extends=False, **_SOLVED),
     "leo": Method(_leo, "encoder and decoder of the classes' latent codes, two rates", _UNROLLED, "Rusu et al., ICLR 2019",
-                  inner_rate=(1.0, 1.0), inner_steps=5, evaluation_steps=5),
+                  inner_rate=(1.0, 1.0), inner_steps=10, evaluation_steps=10),
     "baseline_plus_plus": Method(_baseline_plus_plus, "encoder and cosine classifier of all training classes",
                                  "no inner steps: ordinary learning, fine-tuned in evaluation", "Chen et al., ICLR 2019",
                                  inner_rate=(1.0, 1.0), inner_steps=20, evaluation_steps=20, sample=_batches),

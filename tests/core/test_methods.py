@@ -231,50 +231,6 @@ def values(bilevel, theta, task):
 
 
 @pytest.mark.slow
-def test_latent_codes_begin_where_the_support_says_and_take_turns_with_the_weights():
-    task, model = problems.one(problems.classified()), problems.smooth_model
-    relation, decoder = model(4), model
-    made = {drift: jm.algorithms.leo(model(None), relation, decoder, problems.WAYS, 0.5, 2, 1, 0.7, drift).bilevel
-            for drift in (0.0, 3.0)}
-    theta = jax.jit(made[0.0].init)(KEY, task)
-    (nets, _), (x, y) = theta, task.support[:2]
-    features = model(None).apply(nets["encoder"], x)
-    pairs = jnp.array([[jnp.concatenate([a, b]) for b in features] for a in features])
-    codes = jax.vmap(lambda row: relation.apply(nets["relation"], row))(pairs).mean(1)
-    codes = np.array([codes[np.asarray(y) == way].mean(0) for way in range(problems.WAYS)])
-    mean, log_deviation = np.split(codes, 2, axis=1)
-
-    def start(key, theta):
-        return made[3.0].bias.shape(theta, task, made[3.0].learner).start(key, task)["latent"]
-
-    starts = jax.jit(jax.vmap(start, (0, None)))(jax.random.split(KEY, 4000), theta)
-    np.testing.assert_allclose(starts.mean(0), mean, atol=6 * np.exp(log_deviation).max() / 4000**0.5)
-    np.testing.assert_allclose(starts.std(0), np.exp(log_deviation), rtol=0.08)
-
-    learner = made[3.0].bias.shape(theta, task, made[3.0].learner)
-    key_process, _ = jax.random.split(KEY)  # of the process, in what follows
-    walked = jax.jit(lambda: jm.trajectory(key_process, learner, task))()
-    assert not np.any(walked.path["offset"][0]) and np.any(walked.path["offset"][1])
-    np.testing.assert_array_equal(walked.path["latent"][0], walked.path["latent"][1])
-    divergence = (mean**2 + np.exp(2 * log_deviation) - 1 - 2 * log_deviation).mean() / 2
-    moved = ((walked.end["latent"] - walked.start["latent"]) ** 2).mean()
-    np.testing.assert_allclose(learner.penalty(walked.end, walked.start), 0.7 * divergence + 3 * moved, rtol=1e-9)
-
-    # Inner learning is the same with and without; the outer loss has the penalty, with the end held constant.
-    loss, grad = values(made[3.0], theta, task)
-    plain, without = values(made[0.0], theta, task)
-
-    def drift(theta):
-        return 3 * jnp.mean((walked.end["latent"] - start(jax.random.split(key_process)[0], theta)) ** 2)
-
-    value, expected = jax.jit(jax.value_and_grad(drift))(theta)
-    np.testing.assert_allclose(loss - plain, value, rtol=1e-9)
-    chex.assert_trees_all_close(jax.tree.map(jnp.subtract, grad, without), expected, rtol=1e-8, atol=1e-12)
-    with pytest.raises(ValueError, match="an even number of outputs, .* got 3"):
-        jm.algorithms.leo(model(None), model(3), decoder, problems.WAYS).bilevel.init(KEY, task)
-
-
-@pytest.mark.slow
 def test_pretraining_is_ordinary_learning_and_fine_tuning_leaves_the_body():
     encoder, classes = problems.smooth_model(None), 5
     rng = np.random.default_rng(0)

@@ -9,9 +9,10 @@ import problems
 import pytest
 
 import jaxmeta as jm
-from jaxmeta.base import Bilevel
+from jaxmeta.base import Algorithm, Bilevel
 from jaxmeta.bias import last_begun, next_one
 from jaxmeta.models import Model
+from jaxmeta.objective import divergence, regularised, squared_distance
 
 KEY, RATE, D, W = jax.random.key(3), 0.3, problems.FEATURES, problems.WAYS
 
@@ -134,3 +135,127 @@ def test_counts_go_on_in_windows_and_are_undone_by_reversal():
         for got, expected in zip(jax.tree.leaves(found.grad), jax.tree.leaves(exact.grad)):
             np.testing.assert_allclose(got, expected, atol=1e-6)
     assert np.abs(exact.grad[0]["scale"]).min() > 1e-4
+
+
+EPS = problems.normal(7, W, 2)
+
+
+def codes(theta, support):
+    """Mean and deviation of the classes' codes, and the features."""
+    (encoder, relation), y = (theta["encoder"]["body"], theta["relation"]), np.asarray(support.y)
+    features = np.tanh(np.asarray(support.x) @ encoder["kernel"] + encoder["bias"])
+    pairs = np.array([np.concatenate([a, b]) for a in features for b in features])
+    hidden = np.tanh(pairs @ relation["body"]["kernel"] + relation["body"]["bias"])
+    said = (hidden @ relation["head"]["kernel"] + relation["head"]["bias"]).reshape(len(y), len(y), -1).mean(1)
+    mean, s = np.split(np.array([said[y == way].mean(0) for way in range(W)]), 2, axis=1)
+    return mean, np.where(s.real > 0, np.exp(s) - 1, 1e-10)
+
+
+def leo_reference(noise, judge):
+    def reference(theta):
+        nets, rates = theta
+        support, query = task().support, task().query
+        (mean, deviation), head = codes(nets, support), nets["decoder"]["head"]
+        z, delta = mean + deviation * noise, np.zeros((W, problems.WIDTH))
+        start, body = z, nets["encoder"]["body"]
+
+        def of(batch, weights):  # loss, and its gradient in the weights
+            x = np.tanh(np.asarray(batch.x) @ body["kernel"] + body["bias"])
+            p = np.exp(x @ weights.T)
+            p, own = p / p.sum(1)[:, None], np.eye(W)[np.asarray(batch.y)]
+            return -(np.log(p) * own).sum(1).mean(), (p - own).T @ x / len(x)
+
+        for k in range(4):
+            slope = of(support, z @ head["kernel"] + head["bias"] + delta)[1]
+            if k < 2:
+                z = z - rates["latent"] * (slope @ head["kernel"].T)
+            else:
+                delta = delta - rates["offset"] * slope
+        value = of(query, z @ head["kernel"] + head["bias"] + delta)[0]  # in the drift the end is held
+        divergence = (mean**2 + deviation**2 - 1 - 2 * np.log(deviation)).mean() / 2
+        return value + judge * (0.7 * divergence + 3 * ((z.real - start) ** 2).mean())
+
+    return reference
+
+
+def leo():
+    return jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(4), lambda outputs: jm.models.mlp((), outputs), W,
+                             0.5, 4, 2, 0.7, 3.0, 0.2)
+
+
+def test_leo_is_the_authors():
+    evaluated = leo().bilevel
+    theta = evaluated.init(KEY, task())
+    assert {name: set(np.ravel(leaf).tolist()) for name, leaf in theta[1].items()} == {"latent": {0.5}, "offset": {0.2}}
+    assert theta[1]["latent"].shape == (1, 2) and theta[1]["offset"].shape == (1, problems.WIDTH)
+    theta = spread(theta)
+    nets = theta[0]["relation"]["head"]
+    theta[0]["relation"]["head"] = nets | {"bias": nets["bias"].at[2:].add(0.8)}  # so that deviations are above the least
+    assert codes(jax.tree.map(np.asarray, theta[0]), task().support)[1].min() > 0.05
+
+    # Evaluation: the mean codes, and the query's loss alone.
+    agrees(Algorithm(evaluated, jm.unrolled()), theta, leo_reference(0, 0))
+    # Training: codes drawn, and what the codes cost; here with one draw for reference and estimate.
+    latent = jm.bias.latent(problems.smooth_model(None), problems.smooth_model(4), lambda outputs: jm.models.mlp((), outputs), W,
+                            0.7, 3.0, lambda key, mean, deviation: mean + deviation * EPS)
+    rates = jm.step_sizes({"latent": 0.5, "offset": 0.2}, each=jm.bias.channel)
+    trained = evaluated._replace(bias=jm.compose(latent, rates), outer=regularised())
+
+    agrees(Algorithm(trained, jm.unrolled()), theta, leo_reference(EPS, 1))
+
+
+def test_leo_draws_codes_in_training_alone():
+    algorithm, one = leo(), jax.tree.map(lambda leaf: leaf[:1], problems.classified())
+    theta = spread(algorithm.bilevel.init(KEY, task()))
+    said = [jm.predict(jax.random.key(seed), algorithm.bilevel, theta, task()) for seed in range(2)]
+    np.testing.assert_array_equal(*said)
+    assert len({float(algorithm.estimator.estimate(jax.random.key(seed), algorithm.bilevel, theta, one, ())[0].loss)
+                for seed in range(3)}) == 3
+    mean, deviation = jnp.ones((4000, 2)), jnp.full((4000, 2), 0.5)
+    drawn = jm.bias.drawn_code(KEY, mean, deviation)
+    np.testing.assert_allclose([drawn.mean(), drawn.std()], [1, 0.5], atol=0.03)
+    with pytest.raises(ValueError, match="draws codes for leo's own bias, got another"):
+        other = algorithm.bilevel._replace(bias=jm.compose(jm.minibatches(2), algorithm.bilevel.bias))
+        algorithm.estimator.estimate(KEY, other, theta, one, ())
+    with pytest.raises(ValueError, match="an even number of outputs, .* got 3"):
+        jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(3), problems.smooth_model, W).bilevel.init(KEY, task())
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+@pytest.mark.parametrize("distance", [squared_distance, divergence])
+def test_bootstrapped_maml_is_the_papers_and_judged_as_maml(inductive, distance):
+    def centred(params, x, reference=None):  # a normalisation, by the rows that it may look at
+        own = jnp.ones(len(x)) if reference is None else jnp.asarray(reference, float)
+        return model().apply(params, x - (own @ x / own.sum())[None])
+
+    outer = jm.inductive(jm.query_loss) if inductive else jm.query_loss
+    low = jm.gradient(Model(model().init, centred), update=optax.sgd(RATE), steps=2)
+    algorithm = jm.algorithms.bootstrapped_maml(low, 3, outer=outer, distance=distance)
+    start = spread(algorithm.bilevel.init(KEY, task()))
+    support, query = (part._replace(x=np.asarray(part.x)) for part in task()[:2])
+    query = query._replace(x=query.x - (support if inductive else query).x.mean(0))
+    support = support._replace(x=support.x - support.x.mean(0))
+
+    def moved(phi, batch, steps):
+        for _ in range(steps):
+            grads = slope(phi, batch)
+            phi = {name: phi[name] - RATE * grads[name] for name in phi}
+        return phi
+
+    def reference(phi):
+        end = moved(phi, support, 2)
+        held = {name: leaf.real for name, leaf in end.items()}
+        target = moved(moved(held, support, 2), query, 1)
+        if distance is squared_distance:
+            return sum(((end[name] - target[name]) ** 2).sum() for name in end) / 2
+        ours, theirs = (np.exp(logits(each, np.asarray(query.x))) for each in (end, target))
+        p = theirs / theirs.sum(1)[:, None]
+        return (p * (np.log(p) - np.log(ours / ours.sum(1)[:, None]))).sum(1).mean()
+
+    agrees(algorithm, start, reference)
+    maml, other = jm.maml(low, outer=outer).bilevel, task()._replace(query=task().query._replace(x=task().query.x.at[1:].mul(3)))
+    assert float(jm.outcome(KEY, algorithm.bilevel, start, task())[0]) == float(jm.outcome(KEY, maml, start, task())[0])
+    first, again, others = (jm.predict(KEY, problem, start, each)[0] for problem, each in (
+        (algorithm.bilevel, task()), (maml, task()), (algorithm.bilevel, other)))
+    np.testing.assert_array_equal(first, again)
+    assert np.allclose(first, others, rtol=1e-12) == inductive  # the other queries do not move an inductive prediction
