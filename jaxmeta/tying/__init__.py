@@ -1,6 +1,6 @@
 """WHO shares weights: tyings, theta = T(phi), between the nodes of a hierarchy, between layers and within a leaf."""
 
-from jaxmeta.tying._combinations import low_rank, templates
+from jaxmeta.tying._combinations import low_rank, templates, unit_rows
 from jaxmeta.tying._gradient import value_and_grad
 from jaxmeta.tying._mixture import harden_mixture, mixture
 from jaxmeta.tying._models import cross_stitch, scan_layers, tied
@@ -47,6 +47,6 @@ __all__ = [
     "harden_by_index", "harden_mixture", "harden_near_tree", "hashed", "hashing", "identity", "inside", "kronecker",
     "laplacian", "linear", "low_rank", "matrix", "mixture", "near_tree", "null_space", "orbit_labels", "orbits", "partial",
     "path_sums", "prefers_nothing", "relaxed", "reparameterised", "repeat", "rows", "scan_layers", "shared", "soft_along_tree",
-    "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked", "templates", "tied", "universal",
+    "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked", "templates", "tied", "unit_rows", "universal",
     "value_and_grad",
 ]

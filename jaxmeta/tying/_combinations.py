@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxmeta import _check, _index
-from jaxmeta._pytree import leaves_dtype
+from jaxmeta._pytree import leaves_dtype, merge
+from jaxmeta.tying._nodes import free
 from jaxmeta.tying._operator import checked_nodes, product
-from jaxmeta.tying._tying import Tying
+from jaxmeta.tying._tying import Tying, nodewise
 
 
 def low_rank(nodes: int, rank: int) -> Tying:
@@ -59,35 +61,55 @@ def low_rank(nodes: int, rank: int) -> Tying:
     return Tying(init, lambda phi: jax.tree.map(one, phi["base"], phi["left"], phi["right"]), at=at)
 
 
-def templates(nodes: int, count: int, coefficients: Callable | None = None) -> Tying:
+def unit_rows(key, shape: tuple[int, int]) -> Float[Array, "N t"]:
+    """Orthogonal coefficients whose rows have norm 1, so that what they combine keeps its spread, however many rows there are."""
+    drawn = jax.nn.initializers.orthogonal()(key, shape)
+    return drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def templates(nodes: int, count: int, coefficients: Callable = unit_rows, rest: Callable[[int], Tying] = free) -> Tying:
     r"""A bank of templates, $W_c = \sum_t a_{ct} B_t$, with the coefficients of a node the same for all leaves.
 
     Args:
       nodes: N, nodes or layers.
       count: t, the templates.
-      coefficients: `(key, (N, t)) -> a`, where they begin; default `jax.nn.initializers.orthogonal()`, as in the paper.
+      coefficients: `(key, (N, t)) -> a`, where they begin. Those of the paper, `jax.nn.initializers.orthogonal()`, have for
+        N > t columns of norm 1 and rows of about sqrt(t / N), which the normalisation after each of its convolutions undoes.
+        Here nothing need follow, so that rows are scaled to 1 (ours).
+      rest: `N -> Tying` of the leaves of fewer than two axes, offsets and a normalisation's scales, which are not combined;
+        by default every node has its own, as in the paper.
 
     Returns:
-      A `Tying` whose phi is `{"coefficients": [N, t], "bank": [t, ...]}`. The first template is theta, the others its
+      A `Tying` whose phi is `{"coefficients": [N, t], "bank": [t, ...], "rest"}`. The first template is theta, the others its
       entries shuffled within each leaf, which keeps their spread (ours; the paper draws each as a layer).
+
+    Raises:
+      ValueError: At init, for a theta of vectors alone.
 
     Paper: Savarese and Maire, Learning implicitly recurrent CNNs through parameter sharing, ICLR 2019.
     """
-    checked_nodes(nodes)
+    others = rest(checked_nodes(nodes))
     _check.whole_number("the number of templates", count, least=1)
-    draw = jax.nn.initializers.orthogonal() if coefficients is None else coefficients
 
     def init(key, theta):
-        leaves, structure = jax.tree.flatten(theta)
-        key, *keys = jax.random.split(key, len(leaves) + 1)
+        matrices = jax.tree.map(lambda leaf: leaf if jnp.ndim(leaf) > 1 else None, theta)
+        vectors = jax.tree.map(lambda leaf: None if jnp.ndim(leaf) > 1 else leaf, theta)
+        leaves, structure = jax.tree.flatten(matrices)
+        if not leaves:
+            raise ValueError("templates combine leaves of at least two axes, got none; give vectors as [1, d]")
+        key, key_rest, *keys = jax.random.split(key, len(leaves) + 2)
         bank = [jnp.stack([leaf, *(jax.random.permutation(own, leaf.reshape(-1)).reshape(leaf.shape)
                                    for own in jax.random.split(key_leaf, count)[1:])])
                 for leaf, key_leaf in zip(leaves, keys)]
-        return {"coefficients": jnp.asarray(draw(key, (nodes, count)), leaves_dtype(theta)),
-                "bank": jax.tree.unflatten(structure, bank)}
+        return {"coefficients": jnp.asarray(coefficients(key, (nodes, count)), leaves_dtype(theta)),
+                "bank": jax.tree.unflatten(structure, bank), "rest": others.init(key_rest, vectors)}
 
-    def combined(coefficients, bank):
-        return jax.tree.map(lambda leaf: product(coefficients, leaf), bank)
+    def combined(coefficients, bank, vectors):
+        return merge(jax.tree.map(lambda leaf: product(coefficients, leaf), bank), vectors)
 
-    return Tying(init, lambda phi: combined(phi["coefficients"], phi["bank"]),
-                 at=lambda phi: lambda node: combined(_index.taken(phi["coefficients"], node), phi["bank"]))
+    def at(phi):
+        own = nodewise(others, phi["rest"])
+        return lambda node: combined(_index.taken(phi["coefficients"], node), phi["bank"], own(node))
+
+    return Tying(init, lambda phi: combined(phi["coefficients"], phi["bank"], others.expand(phi["rest"])),
+                 lambda phi: others.penalty(phi["rest"]), at)

@@ -49,7 +49,7 @@ MEMBERS = {
     "along_tree_learned": Member(jt.along_tree_learned(TREE, 0.5), ONE, 10 * 16 + 3, 10),
     "laplacian": Member(jt.laplacian(AFFINITY, 0.3), ONE, 6 * 16, 6),
     "low_rank": Member(jt.low_rank(6, 2), ONE, 16 + 6 * 2 * (3 + 4), 6),
-    "templates": Member(jt.templates(6, 3), ONE, 3 * 16 + 6 * 3, 6),
+    "templates": Member(jt.templates(6, 3), ONE, 3 * 12 + 6 * 3 + 6 * 4, 6),
     "partial": Member(jt.partial(6, "bias"), ONE, 12 + 6 * 4, 6),
     "applied": Member(jt.applied({BODY: jt.low_rank(6, 1)}, rest=jt.along_tree(TREE, nodes=range(6))), ONE,
                       12 + 6 * (3 + 4) + 10 * 4, 6),
@@ -249,8 +249,11 @@ def test_at_the_start_every_node_is_the_example_as_if_shared(name):
 def test_one_hot_templates_are_group_tying_and_a_flat_tree_is_free():
     groups = [2, 0, 1, 1, 0, 2]
     bank = jittered(jax.tree.map(lambda leaf: np.stack([leaf] * 3), ONE))
-    phi = {"coefficients": jnp.eye(3)[np.array(groups)], "bank": bank}
-    chex.assert_trees_all_close(jax.jit(jt.templates(6, 3).expand)(phi), jax.jit(jt.by_group(groups).expand)(bank))
+    matrices, own = ({"body": {"kernel": bank["body"]["kernel"], "bias": None}},
+                     {"body": {"kernel": None, "bias": jnp.arange(24.0).reshape(6, 4)}})
+    phi = {"coefficients": jnp.eye(3)[np.array(groups)], "bank": matrices, "rest": own}
+    chex.assert_trees_all_close(jax.jit(jt.templates(6, 3).expand)(phi), {"body": {
+        "kernel": jt.by_group(groups).expand(bank)["body"]["kernel"], "bias": own["body"]["bias"]}})
     chex.assert_trees_all_close(jt.matrix(np.eye(3)[groups]).apply(bank["body"]["bias"]),
                                 jt.gather(groups).apply(bank["body"]["bias"]))
 
@@ -372,3 +375,16 @@ def test_hashing_keeps_the_variance_and_is_the_same_at_every_call(rng):
 def test_refusals(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("nodes, count", [(12, 3), (30, 3), (3, 5)])
+def test_templates_begin_at_the_models_spread_and_leave_vectors(nodes, count, rng):
+    theta = {"kernel": jnp.asarray(rng.normal(size=(40, 50))), "scale": jnp.ones(50)}
+    tying = jt.templates(nodes, count)
+    phi = tying.init(KEY, theta)
+    np.testing.assert_allclose((np.asarray(phi["coefficients"]) ** 2).sum(1), 1, rtol=1e-6)
+    start = tying.expand(phi)
+    np.testing.assert_allclose(start["kernel"].std((1, 2)), theta["kernel"].std(), rtol=0.1)
+    np.testing.assert_array_equal(start["scale"], np.ones((nodes, 50)))
+    with pytest.raises(ValueError, match="leaves of at least two axes, got none; give vectors as"):
+        tying.init(KEY, {"scale": jnp.ones(3)})

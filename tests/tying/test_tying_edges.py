@@ -107,12 +107,12 @@ def test_a_task_of_a_node_that_is_not_there_is_refused_or_told_by_its_loss():
 def test_the_gradient_of_what_many_nodes_share_is_the_sum_of_theirs(dtype):
     """4,096 gradients of 1: added one after another in bfloat16 they are 256."""
     nodes = 4096
-    ones = jnp.ones(nodes, dtype)
+    ones = jnp.ones((nodes, 1, 1), dtype)
     star = Tree.star(nodes)
     makers = {"by_group": jt.by_group(np.zeros(nodes, int)), "shared": jt.shared(nodes), "star": jt.along_tree(star, nodes=range(
         nodes)), "low_rank": jt.low_rank(nodes, 1), "templates": jt.templates(nodes, 1, lambda key, shape: jnp.ones(shape))}
     for name, tying in makers.items():
-        phi = jax.tree.map(lambda leaf: leaf.astype(dtype), tying.init(KEY, jnp.ones((), dtype)))
+        phi = jax.tree.map(lambda leaf: leaf.astype(dtype), tying.init(KEY, jnp.ones((1, 1), dtype)))
         grad = jax.jit(jax.grad(lambda phi, tying=tying: (tying.expand(phi) * ones).sum(dtype=jnp.float32)))(phi)
         largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(grad) if leaf.size)
         assert largest == nodes, name
