@@ -248,19 +248,30 @@ def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorith
 
 @_method
 def matching_net(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
-    """Matching networks: a representation for attention over the support (Vinyals et al., NeurIPS 2016)."""
+    """Matching networks: a representation for attention over the support (Vinyals et al., NeurIPS 2016).
+
+    Without full context embeddings; cosines are scaled by 10 (ours), where the paper's attention takes them as they are.
+    """
     return Algorithm(Bilevel(representation(encoder), matching(ways), outer), unrolled(over=over))
 
 
 @_method
 def local_matching_net(encoder, ways: int, reach: int = 1, over=None, outer=query_loss) -> Algorithm:
-    """A representation of places that are matched with places nearby, as DN4 matches them anywhere (Li et al., CVPR 2019)."""
+    """A representation of places that are matched with places nearby (ours, after DN4 of Li et al., CVPR 2019).
+
+    DN4 sums the cosines of the three places most alike among all of a class; here places are explained by mixtures in squared
+    distances, nearby and in both directions, see `jaxmeta.learner.local_matching`.
+    """
     return Algorithm(Bilevel(representation(encoder), local_matching(ways, reach), outer), unrolled(over=over))
 
 
 @_method
 def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) -> Algorithm:
-    """Relation networks: a representation and a net that compares (Sung et al., CVPR 2018)."""
+    """Relation networks: a representation and a net that compares (Sung et al., CVPR 2018).
+
+    The criterion is cross entropy (ours; theirs the squared error of a relation from 0 to 1), and the comparator is given
+    features; theirs is two convolution blocks on the maps of an encoder that pools twice.
+    """
     return Algorithm(Bilevel(comparison(encoder, comparator, ways), prototypes(ways), outer), unrolled(over=over))
 
 

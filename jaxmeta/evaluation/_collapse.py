@@ -24,7 +24,7 @@ class Collapse(NamedTuple):
       within: NC1, variance within classes over that between them.
       norms: NC2, standard deviation over mean of the norms of the class means.
       angles: NC2, the mean of `|cos + 1 / (C - 1)|` over pairs of class means.
-      duality: NC3, distance of read-out and class means, each of norm 1.
+      duality: NC3, distance of read-out and class means, each of norm 1; its square is what Papyan et al. draw.
       disagreement: NC4, share of examples where the read-out does not say the nearest class mean.
     """
 

@@ -52,7 +52,10 @@ def barrier(loss: Callable, first: PyTree, second: PyTree, points: int = 25) -> 
     >>> float(height), losses.tolist()
     (1.0, [0.0, 1.0, 0.0])
 
-    Paper: Frankle et al., "Linear mode connectivity and the lottery ticket hypothesis", 2020.
+    Frankle et al., "Linear mode connectivity and the lottery ticket hypothesis", ICML 2020, measure from the mean of the two ends,
+    which is the same where these are equal.
+
+    Paper: Entezari et al., "The role of permutation invariance in linear mode connectivity of neural networks", ICLR 2022.
     """
     _check.whole_number("points", points, least=3)
     _check.same_structure("the second net", first, second, "give parameters of two nets of one architecture")

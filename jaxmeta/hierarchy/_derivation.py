@@ -78,7 +78,8 @@ def nbdt_tree(weights: Float[np.ndarray, "C d"], concepts: Sequence[Hashable] | 
     """The induced hierarchy of neural-backed decision trees: Ward's linkage of a flat classifier's last layer.
 
     Args:
-      weights: One row a class: a kernel `[d, C]` transposed.
+      weights: One row a class: a kernel `[d, C]` transposed. They are clustered as they are, as in the authors' code; the
+        paper's text has rows of norm 1: give `weights / norms` for it.
       concepts: Names, in the order of the rows; default `0, 1, ...`.
 
     >>> nbdt_tree([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]).nested()

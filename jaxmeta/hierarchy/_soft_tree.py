@@ -41,11 +41,15 @@ def soft_tree_loss(tree: Tree, logits: Float[Array, "n C"], y: Int[Array, " n"],
 
     $$ -\log \operatorname{softmax}(\text{logits})_y - w \log P_\text{tree}(y \mid x) $$
 
+    This is the paper's equation; its authors' code takes a softmax of the tree's probabilities once more, which weighs the tree
+    less (their gradient is about half as long).
+
     Args:
       tree: Over the C classes, such as `nbdt_tree` of the last layer.
       logits: Of the flat classifier; the loss may be differentiated in them.
       y: Leaves.
-      weight: w, in the paper 1, for TinyImageNet 10.
+      weight: w, in the authors' code 1, for TinyImageNet 10; the published version weighs both terms anew in the course of
+        training.
 
     Returns:
       `[n]`, in nats; under jit NaN for a leaf that there is not.

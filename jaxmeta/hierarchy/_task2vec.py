@@ -52,7 +52,8 @@ def fisher_embedding(examples: Examples, body: Model, params: PyTree, strength: 
     $$ F_c = E_x E_{y \sim p_c(y | x)} [(\nabla_\theta \log p_c(y | x))^2] = E_x\, p_c (1 - p_c) (\nabla_\theta f_c(x))^2 $$
 
     The expectation over y is exact; x counts half for the concept and half for the rest (ours). As in the paper F is averaged
-    over the inputs of a unit (all axes of a kernel but the last), and offsets are left out.
+    over the inputs of a unit (all axes of a kernel but the last). Vectors are left out: offsets, which the authors' code leaves
+    out too, and a normalisation's scales, which it counts.
 
     Args:
       examples: x `[n, ...]`, y `[n]`, 0 to C-1.
@@ -75,6 +76,8 @@ def fisher_affinity(embedding: Float[Array, "C P"]) -> Float[np.ndarray, "C C"]:
 
     $$ a_{ij} = \cos\!\left(\frac{h_i}{h_i + h_j},\ \frac{h_j}{h_i + h_j}\right) $$
 
+    A unit that is of no use to either, such as a dead one, has share 0 in both and counts for nothing.
+
     >>> fisher_affinity([[1.0, 3.0], [3.0, 1.0]]).round(6).tolist()
     [[1.0, 0.6...], [0.6..., 1.0]]
     """
@@ -82,8 +85,7 @@ def fisher_affinity(embedding: Float[Array, "C P"]) -> Float[np.ndarray, "C C"]:
 
     def row(one):
         both = one[None] + h
-        share = jnp.where(both == 0, 0.5, one[None] / jnp.where(both == 0, 1, both))  # a unit of no use to either
-        other = 1 - share
+        share, other = (part / jnp.where(both == 0, 1, both) for part in (one[None], h))
         return (share * other).sum(1) / jnp.sqrt((share**2).sum(1) * (other**2).sum(1))
 
     return checked_affinity(jax.lax.map(row, h))

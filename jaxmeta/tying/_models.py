@@ -73,6 +73,7 @@ def cross_stitch(nodes: int, own: float = 0.9) -> Model:
 
     It ties what nodes compute and not what they are, so it is a `Model` that stands between layers: its one parameter is
     alpha `[N, N]`, which begins at `own` on the diagonal and shares the rest equally (the paper's 0.9 and 0.1).
+    Common re-implementations have one alpha a channel; the paper moves alpha by a far larger rate than the nets.
 
     Args:
       nodes: N.

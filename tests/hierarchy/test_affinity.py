@@ -178,6 +178,15 @@ def test_lookahead_is_its_definition(rng):
         np.testing.assert_allclose(got[i], 1 - after / losses(shared, heads), atol=1e-6)
 
 
+def test_units_of_no_use_to_either_task_count_for_nothing(rng):
+    alive = rng.uniform(0.1, 1, size=(3, 5))
+    dead = np.concatenate([alive, np.zeros((3, 20))], 1)
+    np.testing.assert_allclose(_task2vec.fisher_affinity(dead), _task2vec.fisher_affinity(alive), rtol=1e-12)
+    one, other = (alive[i] / (alive[0] + alive[1]) for i in range(2))
+    cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    np.testing.assert_allclose(_task2vec.fisher_affinity(dead)[0, 1], cosine, rtol=1e-12)
+
+
 def test_fisher_by_hand(rng):
     """A linear probe f_c = (x W) v_c has the gradient x_d v_ck at W_dk."""
     x, y = rng.normal(size=(30, 3)), np.arange(30) % 3
