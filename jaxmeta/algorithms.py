@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 
 import optax
+from jax.lax import stop_gradient
 
 from jaxmeta import _check
 from jaxmeta._pytree import Where, excluding, named
 from jaxmeta.base import Algorithm, Bilevel, Learner, query_loss
 from jaxmeta.bias import (
     adaptive_rates,
+    as_published,
+    as_wide,
     attenuated,
     channel,
     comparison,
@@ -118,16 +121,25 @@ def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int =
 
 
 @_method
-def alfa(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algorithm:
-    """ALFA: an initialisation, and a net that sets each step's rates and decays (Baik et al., NeurIPS 2020)."""
-    bias = compose(initialisation(), adaptive_rates(hidden, max(1, learner.steps)))
+def alfa(learner: Learner, net=as_wide, generated=as_published, through=stop_gradient, over=None, outer=query_loss) -> Algorithm:
+    """ALFA: an initialisation, and a net that sets each step's rates and decays (Baik et al., NeurIPS 2020).
+
+    As in the authors' code, but that normalisation moves too, see `jaxmeta.bias.adaptive_rates`; `net=begun_at(0.0),
+    generated=around_one, through=lambda means: means` of `jaxmeta.bias` is ours.
+    """
+    bias = compose(initialisation(), adaptive_rates(net, max(1, learner.steps), generated, through))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
 @_method
-def l2f(learner: Learner, hidden: int = 32, over=None, outer=query_loss) -> Algorithm:
-    """L2F: an initialisation, and a net that says how much of it to forget (Baik et al., CVPR 2020)."""
-    return Algorithm(Bilevel(compose(initialisation(), attenuated(hidden)), learner, outer), unrolled(over=over))
+def l2f(learner: Learner, net=as_wide, through=stop_gradient, over=None, outer=query_loss) -> Algorithm:
+    """L2F: an initialisation, and a net that says how much of it to forget (Baik et al., CVPR 2020).
+
+    As in the authors' code, but that normalisation is scaled and moves too, see `jaxmeta.bias.attenuated`; `net=begun_at(3.0)`
+    of `jaxmeta.bias` begins near the initialisation (ours).
+    """
+    bias = compose(initialisation(), attenuated(net, through))
+    return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
 @_method

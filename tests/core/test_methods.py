@@ -169,26 +169,6 @@ def test_a_head_begins_at_prototypes():
 
 
 @pytest.mark.slow
-def test_generated_rates_begin_as_the_learner_has_it_and_forgetting_scales_leaves():
-    task, learner = problems.one(problems.classified()), problems.learner()
-    plain = jm.outcome(KEY, jm.maml(learner).bilevel, jm.maml(learner).bilevel.init(KEY, task), task)[0]
-    alfa = jm.algorithms.alfa(learner, 3).bilevel
-    theta = alfa.init(KEY, task)
-    start = jm.maml(learner).bilevel.init(KEY, task)
-    np.testing.assert_allclose(jm.outcome(KEY, alfa, (start, theta[1]), task)[0], plain, rtol=1e-12)
-    halved = theta[1] | {"rate": theta[1]["rate"] * 0.5}
-    half = jm.compose(jm.initialisation(), jm.fixed(jm.step_sizes(0.5)))
-    np.testing.assert_allclose(jm.outcome(KEY, alfa, (start, halved), task)[0],
-                               jm.outcome(KEY, Bilevel(half, learner), (start, ()), task)[0], rtol=1e-12)
-    forgetting = jm.bias.attenuated(3)
-    net = forgetting.init(KEY, task, learner)
-    begun = forgetting.shape(net, task, learner).start(KEY, task)
-    key_start, _ = jax.random.split(KEY)
-    expected = jax.tree.map(lambda leaf: jax.nn.sigmoid(3.0) * leaf, learner.start(key_start, task))
-    chex.assert_trees_all_close(begun, expected, rtol=1e-6)
-
-
-@pytest.mark.slow
 def test_a_transformer_reads_the_support_in_any_order():
     task = problems.one(problems.classified())
     reader = jm.models.transformer(problems.WAYS, width=8, blocks=1, heads=2)

@@ -10,7 +10,7 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta.base import Algorithm, Bilevel
-from jaxmeta.bias import last_begun, next_one
+from jaxmeta.bias import around_one, as_published, as_wide, begun_at, last_begun, next_one
 from jaxmeta.models import Model
 from jaxmeta.objective import divergence, regularised, squared_distance
 
@@ -259,3 +259,77 @@ def test_bootstrapped_maml_is_the_papers_and_judged_as_maml(inductive, distance)
         (algorithm.bilevel, task()), (maml, task()), (algorithm.bilevel, other)))
     np.testing.assert_array_equal(first, again)
     assert np.allclose(first, others, rtol=1e-12) == inductive  # the other queries do not move an inductive prediction
+
+
+def said(net, seen):
+    """Of a net of one hidden layer or more."""
+    hidden = seen
+    for layer in net["body"].values():
+        hidden = hidden @ layer["kernel"] + layer["bias"]
+        hidden = np.where(hidden.real > 0, hidden, 0)
+    return hidden @ net["head"]["kernel"] + net["head"]["bias"]
+
+
+def undetached(means):
+    return means
+
+
+@pytest.mark.parametrize("through", [jax.lax.stop_gradient, undetached])
+@pytest.mark.parametrize("generated, net", [(as_published, as_wide), (around_one, begun_at(0.0))])
+def test_alfa_is_the_authors(generated, net, through):
+    algorithm = jm.algorithms.alfa(learner(2), net, generated, through)
+    theta = spread(algorithm.bilevel.init(KEY, task()))
+    if generated is around_one:
+        theta[1]["net"]["head"] = jax.tree.map(lambda leaf: leaf + 0.1, theta[1]["net"]["head"])
+
+    def reference(theta):
+        phi, generator = theta
+        for k in range(2):
+            grads = slope(phi, task().support)
+            of_grads = np.array([grads[name].mean() for name in grads])
+            seen = np.concatenate([of_grads if through is undetached else of_grads.real, [phi[name].mean() for name in phi]])
+            alpha, beta = said(generator["net"], seen).reshape(2, -1)
+            if generated is as_published:
+                alpha, beta = generator["rate"][k] * alpha, 1 - generator["decay"][k] * beta
+            else:
+                alpha, beta = generator["rate"][k] * (1 + alpha), generator["decay"][k] * (1 + beta)
+            phi = {name: b * phi[name] - a * RATE * grads[name] for name, a, b in zip(phi, alpha, beta)}
+        return loss(phi, task().query)
+
+    agrees(algorithm, theta, reference)
+
+
+@pytest.mark.parametrize("through", [jax.lax.stop_gradient, undetached])
+@pytest.mark.parametrize("net", [as_wide, begun_at(3.0)])
+def test_l2f_is_the_authors(net, through):
+    algorithm = jm.algorithms.l2f(learner(2), net, through)
+    theta = spread(algorithm.bilevel.init(KEY, task()))
+
+    def reference(theta):
+        phi, generator = theta
+        of_grads = np.array([leaf.mean() for leaf in slope(phi, task().support).values()])
+        factors = 1 / (1 + np.exp(-said(generator, of_grads if through is undetached else of_grads.real)))
+        phi = {name: factor * phi[name] for name, factor in zip(phi, factors)}
+        for _ in range(2):
+            grads = slope(phi, task().support)
+            phi = {name: phi[name] - RATE * grads[name] for name in phi}
+        return loss(phi, task().query)
+
+    agrees(algorithm, theta, reference)
+
+
+def test_generating_nets_begin_as_they_say():
+    """The authors' near the middle; ours where the learner, or the initialisation, is left as it is."""
+    alfa, l2f = jm.algorithms.alfa(learner(1)).bilevel, jm.algorithms.l2f(learner(1)).bilevel
+    theta = alfa.init(KEY, task())
+    kernel = theta[1]["net"]["body"]["dense1"]["kernel"]
+    assert kernel.shape == (6, 6) and 0.9 * 6**-0.5 < np.abs(kernel).max() <= 6**-0.5
+    assert np.ravel(theta[1]["rate"]).tolist() == [1, 1, 1] and np.ravel(theta[1]["decay"]).tolist() == [5e-6] * 3
+    plain = jm.outcome(KEY, jm.maml(learner(1)).bilevel, theta[0], task())[0]
+    ours = jm.algorithms.alfa(learner(1), begun_at(0.0), around_one).bilevel
+    net = ours.init(KEY, task())[1]
+    np.testing.assert_allclose(jm.outcome(KEY, ours, (theta[0], net), task())[0], plain, rtol=1e-12)
+    for begun, least, most in ((l2f, 0.3, 0.7), (jm.algorithms.l2f(learner(1), begun_at(3.0)).bilevel, 0.95, 0.96)):
+        theta = begun.init(KEY, task())
+        factors = begun.bias.shape(theta, task(), begun.learner).start(KEY, task())["scale"] / theta[0]["scale"]
+        assert (least < factors).all() and (factors < most).all()

@@ -164,7 +164,7 @@ def test_minibatches_are_parts_of_the_support():
 
 @pytest.mark.parametrize("bias", [
     jm.initialisation(), jm.compose(jm.shared(jm.named("head")), jm.initialisation()), jm.context(2),
-    jm.compose(jm.initialisation(), jm.step_sizes(each=jm.element)), jm.compose(jm.initialisation(), jm.bias.attenuated(3))],
+    jm.compose(jm.initialisation(), jm.step_sizes(each=jm.element)), jm.compose(jm.initialisation(), jm.bias.attenuated())],
     ids=["initialisation", "shared", "context", "step sizes", "attenuated"])
 def test_a_model_is_made_for_one_batch_of_stacked_ones(bias):
     task = problems.one(problems.classified())
