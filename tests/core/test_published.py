@@ -333,3 +333,37 @@ def test_generating_nets_begin_as_they_say():
         theta = begun.init(KEY, task())
         factors = begun.bias.shape(theta, task(), begun.learner).start(KEY, task())["scale"] / theta[0]["scale"]
         assert (least < factors).all() and (factors < most).all()
+
+
+@pytest.mark.parametrize("ways, scale", [(W, 2), (200, 2), (201, 10)])
+def test_cosines_are_scaled_as_in_the_authors_code(ways, scale):
+    x, phi = jnp.asarray(problems.normal(4, 5, D)), jnp.asarray(problems.normal(5, ways, D))
+    cosines = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in np.asarray(phi)] for a in np.asarray(x)]
+    got = jm.learner.cosine(ways).predict(KEY, phi, jm.Examples(x, jnp.zeros(5, int)))
+    np.testing.assert_allclose(got, scale * np.array(cosines), rtol=1e-9)
+
+
+def test_baseline_plus_plus_fine_tunes_as_in_the_authors_code():
+    encoder = Model(lambda key, x: {}, lambda params, x, reference=None: x)
+    bilevel = jm.algorithms.baseline_plus_plus(encoder, 8, W, steps=6, update=jm.learner.dampened_sgd(0.5)).bilevel
+    theta = bilevel.init(KEY, task())
+    key_start = jax.random.split(KEY)[0]
+    w = np.asarray(bilevel.bias.shape(theta, task(), bilevel.learner).start(key_start, task()))
+    x, own, held = np.asarray(task().support.x), np.eye(W)[np.asarray(task().support.y)], None
+    x = x / np.linalg.norm(x, axis=1)[:, None]
+    for _ in range(6):
+        norms = np.linalg.norm(w, axis=1)[:, None]
+        p = np.exp(2 * x @ (w / norms).T)
+        away = 2 * (p / p.sum(1)[:, None] - own).T @ x / len(x)
+        grad = (away - (away * w).sum(1)[:, None] * w / norms**2) / norms + 1e-3 * w
+        held = grad if held is None else 0.9 * held + (1 - 0.9) * grad
+        w = w - 0.5 * held
+    shaped = bilevel.bias.shape(theta, task(), bilevel.learner)
+    np.testing.assert_allclose(jm.adapt(KEY, shaped, task()), w, rtol=1e-9)
+
+    # In batches of 4, where there is a support; a task without one is the classifier's all the same.
+    parts = bilevel._replace(bias=jm.compose(jm.minibatches(4), bilevel.bias))
+    ends = [jm.adapt(KEY, parts.bias.shape(((), theta), task(), parts.learner), task()), w]
+    assert not np.allclose(*ends)
+    bare = task()._replace(support=jax.tree.map(lambda leaf: leaf[:0], task().support))
+    assert float(jm.outcome(KEY, parts, ((), theta), bare)[0]) == float(jm.outcome(KEY, bilevel, theta, bare)[0])
