@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
+
+from jaxmeta.base import Count
 
 Where = Callable[[str], bool]
 """Which leaves are meant: a predicate on a leaf's path, its names joined by '/', as in 'head/kernel'."""
-
-
-class Count(NamedTuple):
-    """A part of phi that counts inner steps. It is nobody's to claim or to move: the process counts on.
-
-    Args:
-      begun: Steps begun, the one under way among them.
-      done: Steps that have been taken.
-    """
-
-    begun: Int[Array, ""]
-    done: Int[Array, ""]
 
 
 def counted(tree: PyTree, begun=0, done=0) -> PyTree:

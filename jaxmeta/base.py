@@ -109,6 +109,18 @@ class Bias(NamedTuple):
     shape: Callable[[PyTree, Task, Learner], Learner]
 
 
+class Count(NamedTuple):
+    """A part of phi that counts inner steps. It is nobody's to claim or to move: the process counts on.
+
+    Args:
+      begun: Steps begun, the one under way among them.
+      done: Steps that have been taken.
+    """
+
+    begun: Int[Array, ""]
+    done: Int[Array, ""]
+
+
 class Position(NamedTuple):
     """Where low-level learning stands after k steps.
 

@@ -87,8 +87,8 @@ def squared_distance(key, learner, phi, target, task):
 
 
 def divergence(key, learner, phi, target, task):
-    r"""$KL(p_{\tilde\phi} \,\|\, p_\phi)$ of the classes' probabilities, a mean over the query's examples; for learners that predict
-    logits."""
+    r"""$KL(p_{\tilde\phi} \,\|\, p_\phi)$ of the classes' probabilities, a mean over the query's examples; for learners that
+    predict logits."""
     at_target, at_phi = (jax.nn.log_softmax(learner.predict(key, each, task.query)) for each in (target, phi))
     return weighted_mean(jnp.sum(jnp.exp(at_target) * (at_target - at_phi), axis=1), task.query.counting)
 

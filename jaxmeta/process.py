@@ -68,7 +68,7 @@ def started(key: Key[Array, ""], learner: Learner, task: Task) -> PyTree:
 def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Position, steps: int, gradient=jax.grad,
             scan=jax.lax.scan, before: Int[Array, ""] | int = 0):
     """Takes inner steps from a position; the only scan over inner steps there is. The gradients have the checkpoint name
-    'inner_gradient'. Leaves of phi that are whole numbers, booleans or keys are constants.
+    'inner_gradient'. Leaves of phi that are whole numbers, booleans or keys are constants, but that a `Count` counts on.
 
     Args:
       key: Split into one a step.

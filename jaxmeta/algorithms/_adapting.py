@@ -76,8 +76,8 @@ def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int =
     normalisation; None for none. As in the authors' code there are K sets of them and a query after step k is judged with the
     set that step k used, and while losses are annealed an earlier step keeps `floor / K`; `place=jaxmeta.bias.next_one` has a
     set for the query itself (ours), `floor=0` is the paper's text. The outer rate follows a cosine:
-    `jaxmeta.training.outer_adam(rate, steps)`. At test the problem's own `outer` judges, of one theta: the published numbers are
-    of an ensemble of five.
+    `jaxmeta.training.outer_adam(rate, steps)`. At test the problem's own `outer` judges one theta; the published numbers are of an
+    ensemble of five.
     """
     steps = learner.steps
     bias = compose(*([] if by_step is None else [shared(by_step, steps, place)]), initialisation(),
@@ -96,7 +96,8 @@ def maml_plus_plus(learner: Learner, by_step: Where | None = None, anneal: int =
 
 
 @method
-def alfa(learner: Learner, net=as_wide, generated=as_published, through=stop_gradient, over=None, outer=query_loss) -> Algorithm:
+def alfa(learner: Learner, net=as_wide, generated=as_published, through=stop_gradient, over=None,
+         outer=query_loss) -> Algorithm:
     """ALFA: an initialisation, and a net that sets each step's rates and decays (Baik et al., NeurIPS 2020).
 
     As in the authors' code, but that normalisation moves too, see `jaxmeta.bias.adaptive_rates`; `net=begun_at(0.0),
@@ -155,9 +156,9 @@ def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Algorithm:
     """CAVIA: context inputs adapt, weights are shared (Zintgraf et al., ICML 2019).
 
-    Of a model `jaxmeta.models.film` the context modulates the last features, after the nonlinearity, by `1 + gamma` and beta (ours).
-    On images the authors modulate the third convolution's output, between normalisation and nonlinearity, by gamma and beta as a
-    linear map gives them, and clip outer gradients to 10.
+    Of a model `jaxmeta.models.film` the context modulates the last features, after the nonlinearity, by `1 + gamma` and beta
+    (ours). On images the authors modulate the third convolution's output, between normalisation and nonlinearity, by gamma and
+    beta as a linear map gives them, and clip every outer gradient to 10.
     """
     return Algorithm(Bilevel(context(size), learner, outer), unrolled(over=over))
 

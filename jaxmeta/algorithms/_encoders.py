@@ -126,16 +126,16 @@ def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 1
 
 
 @method
-def baseline_plus_plus(encoder, classes: int, ways: int, rate: float = 1.0, steps: int = 20, scale: float | None = None, over=None,
-                       outer=query_loss, update: optax.GradientTransformation | None = None) -> Algorithm:
+def baseline_plus_plus(encoder, classes: int, ways: int, rate: float = 1.0, steps: int = 20, scale: float | None = None,
+                       over=None, outer=query_loss, update: optax.GradientTransformation | None = None) -> Algorithm:
     """Baseline++: ordinary learning of an encoder and a cosine classifier of all training classes; a new task learns a new head
     by gradient steps, the encoder frozen (Chen et al., ICLR 2019).
 
     To be trained on `jaxmeta.tasks.labelled`, with labels below `classes`, and evaluated on episodes; see
     `jaxmeta.bias.pretrained`. Trained on episodes, its encoder would be one that fine-tuning is differentiated through.
 
-    The scale of the cosines is the authors' (`jaxmeta.learner.cosine`). Fine-tuning by 20 steps at `rate` on the whole support is
-    ours, and heads have no learned norms. The authors take 100 epochs of batches of 4, of 5 examples 200 steps:
+    The scale of the cosines is the authors' (`jaxmeta.learner.cosine`). Fine-tuning by 20 steps at `rate` on the whole support
+    is ours, and heads have no learned norms. The authors take 100 epochs of batches of 4, of 5 examples 200 steps:
     `update=jaxmeta.learner.dampened_sgd(), steps=200`, and `jaxmeta.compose(jaxmeta.minibatches(4), algorithm.bilevel.bias)`
     for the bias of the bilevel problem that is evaluated.
     """

@@ -34,8 +34,8 @@ def as_wide(inputs: int, outputs: int) -> Model:
 
 
 def begun_at(value: float, hidden: Sequence[int] = (32, 32)) -> Callable[[int, int], Model]:
-    """A net whose outputs begin at a value whatever the input (ours): of `attenuated` 3 gives factors of 0.95, of `adaptive_rates`
-    with `around_one` 0 leaves learning as the learner has it."""
+    """A net whose outputs begin at a value whatever the input (ours): for `attenuated` 3 gives factors of 0.95, for
+    `adaptive_rates` with `around_one` 0 leaves learning as the learner has it."""
     def net(inputs, outputs):
         plain = mlp(hidden, outputs)
 
@@ -105,16 +105,16 @@ as_published = Generated((1.0, 5e-6), lambda base, said: base * said, lambda bas
 """Those of the authors' code: `alpha = a f, beta = 1 - b f`, b begun at 0.0005 times an inner rate of 0.01."""
 
 around_one = Generated((1.0, 1.0), lambda base, said: base * (1 + said), lambda base, said: base * (1 + said))
-"""Ours: `alpha = a (1 + f), beta = b (1 + f)`, so that decay is learned as fast as the rate, and learning begins as the learner has
-it where f begins at 0."""
+"""Ours: `alpha = a (1 + f), beta = b (1 + f)`, so that decay is learned as fast as the rate, and learning begins as the learner
+has it where f begins at 0."""
 
 
 def adaptive_rates(net: Callable[[int, int], Model] = as_wide, steps: int = 1, generated: Generated = as_published,
                    through: Callable = jax.lax.stop_gradient) -> Bias:
     r"""Step sizes and decays that a net generates at every step from gradient and weights (ALFA).
 
-    $$ \phi_{k+1} = \beta_k \odot \phi_k + \alpha_k \odot u_k, \qquad \alpha_k = a_k f^\alpha_k, \quad \beta_k = 1 - b_k f^\beta_k,
-       \qquad f_k = f_\theta(\overline{\nabla_k}, \overline{\phi_k}) $$
+    $$ \phi_{k+1} = \beta_k \odot \phi_k + \alpha_k \odot u_k, \qquad \alpha_k = a_k f^\alpha_k, \quad
+       \beta_k = 1 - b_k f^\beta_k, \qquad f_k = f_\theta(\overline{\nabla_k}, \overline{\phi_k}) $$
 
     u_k being the learner's own update, alpha and beta one number a leaf, and f a net on the means of the leaves. The authors'
     inner loop has 5 steps and leaves normalisation alone, as `compose(shared(where), initialisation(), adaptive_rates())` does.

@@ -89,7 +89,7 @@ def latent(encoder: Model, relation: Model, decoder: Callable[[int], Model], way
         theta |= {"relation": relation.init(keys[1], _pairs(x))}
         codes = relation.apply(theta["relation"], _pairs(x))
         if codes.shape[1] % 2:
-            raise ValueError(f"the relation net must give an even number of outputs, means and what deviations are made of, got "
+            raise ValueError("the relation net must give an even number of outputs, means and what deviations are made of, got "
                              f"{codes.shape[1]}; give it twice the latent dimensions")
         return theta | {"decoder": decoder(x.shape[1]).init(keys[2], codes[:, :codes.shape[1] // 2])}
 

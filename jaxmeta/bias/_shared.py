@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxmeta import _check
-from jaxmeta._pytree import Count, Where, claim, everything, leave, merge
-from jaxmeta.base import Bias
+from jaxmeta._pytree import Where, claim, everything, leave, merge
+from jaxmeta.base import Bias, Count
 from jaxmeta.bias._start import check_claim
 from jaxmeta.process import lifted, started
 
 
 def last_begun(count: Count) -> Int[Array, ""]:
-    """Step k learns with set k, and where learning ended after it the query is judged with set k too: K sets, as in the authors'
-    code of MAML++."""
+    """Step k learns with set k, and where learning ended after it the query is judged with set k too: K sets, as in the
+    authors' code of MAML++."""
     return jnp.maximum(count.begun, 1) - 1
 
 
@@ -29,14 +29,14 @@ def next_one(count: Count) -> Int[Array, ""]:
 def shared(where: Where = everything, steps: int | None = None, place: Callable = last_begun) -> Bias:
     """The high level owns the claimed leaves; the low level never sees them (BOIL's head, DARTS' mixture).
 
-    `loss'(key, phi, batch) = loss(key, theta + phi, batch)`, phi being the leaves left over. With `steps` = K theta has a set of
-    values of every claimed leaf for each inner step (MAML++'s per-step normalisation), and phi counts the steps; learning for
+    `loss'(key, phi, batch) = loss(key, theta + phi, batch)`, phi being the leaves left over. With `steps` = K theta has a set
+    of values of every claimed leaf for each inner step (MAML++'s per-step normalisation), and phi counts the steps; learning for
     longer goes on with the last set. The low level's steps do not move the sets.
 
     Args:
       where: Which leaves of phi are claimed, by path.
       steps: None for one value of each leaf, or K for sets on a leading axis.
-      place: Which set a part of learning has: `last_begun`, K sets, or `next_one`, K + 1 of them.
+      place: Which set a part of learning has, by its `jaxmeta.base.Count`: `last_begun`, K sets, or `next_one`, K + 1 of them.
 
     Returns:
       A `Bias` whose theta is phi with None for unclaimed leaves.

@@ -22,8 +22,8 @@ from jaxmeta.estimator._windows import afresh, going_on
 
 __all__ = [
     "afresh", "auto", "basis", "binomial", "cg", "constant", "direct", "each_step", "evolution", "finite_difference",
-    "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "in_training", "linearising",
-    "mixed", "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "perturbed", "pes", "plan", "rademacher",
-    "rebuilding", "recomputing", "reptile", "reused", "reversible", "sama", "saving", "scheduled", "segments", "staged",
-    "storing", "t1t2", "truncated", "unrolled",
+    "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "in_training",
+    "linearising", "mixed", "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "perturbed",
+    "pes", "plan", "rademacher", "rebuilding", "recomputing", "reptile", "reused", "reversible", "sama", "saving",
+    "scheduled", "segments", "staged", "storing", "t1t2", "truncated", "unrolled",
 ]

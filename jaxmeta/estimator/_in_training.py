@@ -8,7 +8,7 @@ from jaxmeta.base import Bilevel, Estimator
 
 
 def in_training(estimator: Estimator, change: Callable[[Bilevel], Bilevel]) -> Estimator:
-    """An estimator of the bilevel problem as training alone has it: its noise, what it descends in the place of the query's loss.
+    """An estimator of the bilevel problem as training alone has it: its noise, what it descends for the query's loss.
 
     Predictions, validation and evaluation are of the problem as it is. `scheduled` is this with a count.
 

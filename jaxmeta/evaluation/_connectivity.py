@@ -52,8 +52,8 @@ def barrier(loss: Callable, first: PyTree, second: PyTree, points: int = 25) -> 
     >>> float(height), losses.tolist()
     (1.0, [0.0, 1.0, 0.0])
 
-    Frankle et al., "Linear mode connectivity and the lottery ticket hypothesis", ICML 2020, measure from the mean of the two ends,
-    which is the same where these are equal.
+    Frankle et al., "Linear mode connectivity and the lottery ticket hypothesis", ICML 2020, measure from the mean of the two
+    ends, which is the same where these are equal.
 
     Paper: Entezari et al., "The role of permutation invariance in linear mode connectivity of neural networks", ICLR 2022.
     """

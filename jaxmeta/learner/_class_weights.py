@@ -28,13 +28,14 @@ def linear(ways: int, update: optax.GradientTransformation | None = None, steps:
     return _weighted(ways, lambda phi, x: x @ phi.T, update, steps, 0.0)
 
 
-def cosine(ways: int, scale: float | None = None, update: optax.GradientTransformation | None = None, steps: int = 1) -> Learner:
+def cosine(ways: int, scale: float | None = None, update: optax.GradientTransformation | None = None,
+           steps: int = 1) -> Learner:
     r"""A head of directions: $logit_w(x) = a \cos(x, \phi_w)$.
 
     Args:
       ways: Number of classes in a task.
-      scale: a, above 0; None for that of the authors' code, 2 up to 200 ways and 10 above. With 10 a head of few ways is sure after
-        a step or two, and what it drew at first stays in it.
+      scale: a, above 0; None for that of the authors' code, 2 up to 200 ways and 10 above. With 10 a head of few ways is sure
+        after a step or two, and what it drew at first stays in it.
       update, steps: As in `linear`.
 
     Returns:

@@ -51,8 +51,8 @@ def film(encoder: Model, outputs: int | None, size: int, dtype=None) -> Model:
       (['body', 'film', 'head'], (10, 5))
 
     Papers: Perez et al., "FiLM: visual reasoning with a general conditioning layer", 2018; Zintgraf et al., "Fast context
-    adaptation via meta-learning", 2019 (a context that modulates a convolutional net's features: there those of its third layer,
-    before the nonlinearity, by gamma and not 1 + gamma).
+    adaptation via meta-learning", 2019 (a context that modulates a convolutional net's features: there those of its third
+    layer, before the nonlinearity, by gamma and not 1 + gamma).
     """
     return _film(encoder, outputs, _check.whole_number("size", size, least=1), dtype)
 

@@ -42,11 +42,11 @@ from jaxmeta.tying._within import by_index, hashed, inside, orbit_labels, orbits
 
 __all__ = [
     "Hardened", "Operator", "Tying", "across", "along_tree", "along_tree_learned", "applied", "assignment",
-    "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose", "cross_stitch",
-    "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching", "harden_by_group",
-    "harden_by_index", "harden_mixture", "harden_near_tree", "hashed", "hashing", "identity", "inside", "kronecker",
-    "laplacian", "linear", "low_rank", "matrix", "mixture", "near_tree", "null_space", "orbit_labels", "orbits", "partial",
-    "path_sums", "prefers_nothing", "relaxed", "reparameterised", "repeat", "rows", "scan_layers", "shared", "soft_along_tree",
-    "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked", "templates", "tied", "unit_rows", "universal",
-    "value_and_grad",
+    "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose",
+    "cross_stitch", "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching",
+    "harden_by_group", "harden_by_index", "harden_mixture", "harden_near_tree", "hashed", "hashing", "identity", "inside",
+    "kronecker", "laplacian", "linear", "low_rank", "matrix", "mixture", "near_tree", "null_space", "orbit_labels",
+    "orbits", "partial", "path_sums", "prefers_nothing", "relaxed", "reparameterised", "repeat", "rows", "scan_layers",
+    "shared", "soft_along_tree", "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked",
+    "templates", "tied", "unit_rows", "universal", "value_and_grad",
 ]

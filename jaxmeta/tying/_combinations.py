@@ -62,7 +62,7 @@ def low_rank(nodes: int, rank: int) -> Tying:
 
 
 def unit_rows(key, shape: tuple[int, int]) -> Float[Array, "N t"]:
-    """Orthogonal coefficients whose rows have norm 1, so that what they combine keeps its spread, however many rows there are."""
+    """Orthogonal coefficients whose rows have norm 1, so that what they combine keeps its spread however many rows there are."""
     drawn = jax.nn.initializers.orthogonal()(key, shape)
     return drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True)
 

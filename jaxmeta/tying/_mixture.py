@@ -22,8 +22,8 @@ def mixture(components: int, scale: float, zero: float = 0.0, strength: float = 
     $$ p = -\sum_i \log \sum_k \pi_k N(\theta_i; \mu_k, s_k^2) + \lambda \sum_k \Big(\frac{s_0^2}{2 s_k^2} + \log s_k\Big) $$
 
     Without the last term it falls without bound as a component closes in on one entry; lambda imagined entries at a distance
-    s_0 of every component keep it from there. That is Ullrich, Meeds and Welling's Gamma prior on the precisions s_k^-2, of shape
-    alpha = 1 + lambda / 2 and rate beta = lambda s_0^2 / 2; their alphas are 250 and, of the component at zero, 5000.
+    s_0 of every component keep it from there. That is Ullrich, Meeds and Welling's Gamma prior on the precisions s_k^-2, of
+    shape alpha = 1 + lambda / 2 and rate beta = lambda s_0^2 / 2; their alphas are 250 and, of the component at zero, 5000.
 
     Args:
       components: K.

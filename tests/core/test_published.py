@@ -178,9 +178,12 @@ def leo_reference(noise, judge):
     return reference
 
 
+def decoder(outputs):
+    return jm.models.mlp((), outputs)
+
+
 def leo():
-    return jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(4), lambda outputs: jm.models.mlp((), outputs), W,
-                             0.5, 4, 2, 0.7, 3.0, 0.2)
+    return jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(4), decoder, W, 0.5, 4, 2, 0.7, 3.0, 0.2)
 
 
 def test_leo_is_the_authors():
@@ -196,8 +199,8 @@ def test_leo_is_the_authors():
     # Evaluation: the mean codes, and the query's loss alone.
     agrees(Algorithm(evaluated, jm.unrolled()), theta, leo_reference(0, 0))
     # Training: codes drawn, and what the codes cost; here with one draw for reference and estimate.
-    latent = jm.bias.latent(problems.smooth_model(None), problems.smooth_model(4), lambda outputs: jm.models.mlp((), outputs), W,
-                            0.7, 3.0, lambda key, mean, deviation: mean + deviation * EPS)
+    latent = jm.bias.latent(problems.smooth_model(None), problems.smooth_model(4), decoder, W, 0.7, 3.0,
+                            lambda key, mean, deviation: mean + deviation * EPS)
     rates = jm.step_sizes({"latent": 0.5, "offset": 0.2}, each=jm.bias.channel)
     trained = evaluated._replace(bias=jm.compose(latent, rates), outer=regularised())
 
@@ -218,7 +221,7 @@ def test_leo_draws_codes_in_training_alone():
         other = algorithm.bilevel._replace(bias=jm.compose(jm.minibatches(2), algorithm.bilevel.bias))
         algorithm.estimator.estimate(KEY, other, theta, one, ())
     with pytest.raises(ValueError, match="an even number of outputs, .* got 3"):
-        jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(3), problems.smooth_model, W).bilevel.init(KEY, task())
+        jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(3), decoder, W).bilevel.init(KEY, task())
 
 
 @pytest.mark.parametrize("inductive", [False, True])
@@ -253,7 +256,8 @@ def test_bootstrapped_maml_is_the_papers_and_judged_as_maml(inductive, distance)
         return (p * (np.log(p) - np.log(ours / ours.sum(1)[:, None]))).sum(1).mean()
 
     agrees(algorithm, start, reference)
-    maml, other = jm.maml(low, outer=outer).bilevel, task()._replace(query=task().query._replace(x=task().query.x.at[1:].mul(3)))
+    maml = jm.maml(low, outer=outer).bilevel
+    other = task()._replace(query=task().query._replace(x=task().query.x.at[1:].mul(3)))
     assert float(jm.outcome(KEY, algorithm.bilevel, start, task())[0]) == float(jm.outcome(KEY, maml, start, task())[0])
     first, again, others = (jm.predict(KEY, problem, start, each)[0] for problem, each in (
         (algorithm.bilevel, task()), (maml, task()), (algorithm.bilevel, other)))

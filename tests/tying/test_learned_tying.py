@@ -149,7 +149,7 @@ def test_template_coefficients_are_learned():
     """Six layers made of two templates, which every task has anew: their coefficients' span is found."""
     planted = np.random.default_rng(0).normal(size=(6, 2))
     sample = linear_tasks(jnp.asarray(planted), lambda key: jax.random.normal(key, (2, 5)), 0.0, 8)
-    rows = jt.Tying(lambda key, theta: theta[None], lambda phi: phi[:, 0])  # a node's vector as the matrix that templates combine
+    rows = jt.Tying(lambda key, theta: theta[None], lambda phi: phi[:, 0])  # a vector as a matrix, for templates
     bias = jm.compose(tied(rows), owned(jt.templates(6, 2), "coefficients"))
     theta = learned(bias, nodewise_learner(5, optax.sgd(3.0), 5), sample, 500, 0.03)[1]
     assert subspace_distance(theta[1]["coefficients"], planted) < 0.25  # by chance 1.6
