@@ -30,7 +30,7 @@ ESTIMATORS = {
     "scheduled": (of.scheduled(of.unrolled(), lambda count, bilevel: bilevel), PLAIN),
     "staged": (of.staged([of.first_order(), of.unrolled()], [2]), PLAIN),
     "penalised": (of.penalised(of.unrolled(), lambda theta: optax.tree.norm(theta, squared=True)), PLAIN),
-    "perturbed": (of.perturbed(of.unrolled()), PLAIN),
+    "perturbed": (of.perturbed(of.unrolled()), PLAIN), "in_training": (of.in_training(of.unrolled(), lambda bilevel: bilevel), PLAIN),
     "each_step": (of.mixed(of.each_step), PLAIN), "saving": (of.mixed(of.saving("inner_gradient")), PLAIN),
     "segments": (of.unrolled(of.segments(2, within=of.each_step)), PLAIN), "rebuilding": (of.unrolled(of.rebuilding(2)), PLAIN),
     "binomial": (of.mixed(of.binomial(1)), PLAIN),
