@@ -116,11 +116,14 @@ def leo(encoder, relation, decoder, ways: int, rate: float = 1.0, steps: int = 1
     bias, trained = (compose(latent(encoder, relation, decoder, ways, divergence, drift, code), rates)
                      for code in (mean_code, drawn_code))
 
+    bias.shape.drawing = trained  # by which it is known, also where it was pickled
+
     def drawing(bilevel):
-        if bilevel.bias != bias:
+        drawn = getattr(bilevel.bias.shape, "drawing", None)
+        if drawn is None:
             raise ValueError("leo's estimator draws codes for leo's own bias, got another; compose what you add with "
                              "jaxmeta.bias.latent(..., code=drawn_code) and estimate that with unrolled()")
-        return bilevel._replace(bias=trained, outer=regularised(bilevel.outer))
+        return bilevel._replace(bias=drawn, outer=regularised(bilevel.outer))
 
     return Algorithm(Bilevel(bias, linear(ways, update, steps), outer), in_training(unrolled(over=over), drawing))
 
