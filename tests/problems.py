@@ -93,7 +93,7 @@ def undetached(means):
 ALGORITHMS = {
     "maml": lambda over=None: jm.maml(learner(), over),
     "fomaml": lambda over=None: jm.fomaml(learner(), over),
-    "reptile": lambda over=None: jm.reptile(learner(), over),
+    "reptile": lambda over=None: jm.reptile(learner(), over=over),
     "anil": lambda over=None: jm.anil(smooth_model(None), learner(), over=over),
     "boil": lambda over=None: jm.boil(learner(), over=over),
     "meta_sgd": lambda over=None: jm.meta_sgd(learner(update=optax.sgd(0.3)), over),

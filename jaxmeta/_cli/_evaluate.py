@@ -23,6 +23,9 @@ def evaluate(
         min=1, help="Examples of each class to learn from.", show_default="the run's")] = None,
     queries: Annotated[int | None, typer.Option(
         min=1, help="Examples of each class to be judged on.", show_default="the run's")] = None,
+    rotations: Annotated[bool | None, typer.Option(
+        "--rotations/--no-rotations", help="Images turned by 90, 180 or 270 degrees are classes too, as in papers on Omniglot.",
+        show_default="the run's")] = None,
     inner_rate: Annotated[float | None, typer.Option(
         min=0.0, help="Step size within an episode; with fewer ways than in training a smaller one serves better.",
         show_default="the run's")] = None,
@@ -58,14 +61,14 @@ def evaluate(
     with refusing():
         trained = saved_configuration(run)
         wanted = {"data": data, "evaluation_ways": ways, "evaluation_shots": shots, "queries": queries,
-                  "evaluation_rate": inner_rate, "evaluation_steps": inner_steps}
+                  "evaluation_rotations": rotations, "evaluation_rate": inner_rate, "evaluation_steps": inner_steps}
         if lake is None and views > 1:
             raise ValueError(f"--views are of the runs of --lake, got {views} without it; leave it out, or give the archive")
         runs = None if lake is None else sets.one_shot_runs(lake)
         if runs is not None:
-            if any(value is not None for value in (data, ways, shots, queries)):
-                raise ValueError("the runs of --lake bring their own data, ways, shots and queries, got one of these beside "
-                                 "it; leave it out")
+            if any(value is not None for value in (data, ways, shots, queries, rotations)):
+                raise ValueError("the runs of --lake bring their own data, ways, shots, queries and classes, got one of these "
+                                 "beside it; leave it out")
             wanted |= {"evaluation_ways": len(runs.targets[0]), "evaluation_shots": 1, "queries": 1}
         configuration = dataclasses.replace(trained, **{name: value for name, value in wanted.items() if value is not None})
         configuration = experiment.checked(configuration)

@@ -24,14 +24,16 @@ def train(
                                              "--algorithm", "-a")] = None,
     data: Annotated[str | None, _option(_TASK, "Which set; see `jaxmeta data list`. Default glyphs.", "--data", "-d")] = None,
     ways: Annotated[int | None, _option(_TASK, "Classes in an episode. Default 5.", min=2)] = None,
-    shots: Annotated[int | None, _option(_TASK, "Examples of each class to learn from. Default 1.", min=1)] = None,
+    shots: Annotated[int | None, _option(_TASK, "Examples of each class to learn from. Default: the method's, mostly 1.", min=1)] = None,
     queries: Annotated[int | None, _option(_TASK, "Examples of each class to be judged on. Default 5.", min=1)] = None,
     evaluation_ways: Annotated[int | None, _option(_TASK, "Ways of the test. Default: --ways.", min=2)] = None,
     evaluation_shots: Annotated[int | None, _option(
-        _TASK, "Shots of validation and test. Default: --shots.", min=1)] = None,
+        _TASK, "Shots of validation and test. Default: --shots, else 1.", min=1)] = None,
     rotations: Annotated[bool | None, _option(
         _TASK, "In training an image turned by 90, 180 or 270 degrees is another class.", "--rotations")] = None,
     reflections: Annotated[bool | None, _option(_TASK, "In training a mirror image is another class.", "--reflections")] = None,
+    evaluation_rotations: Annotated[bool | None, _option(
+        _TASK, "In validation and test too, as papers on Omniglot do.", "--evaluation-rotations")] = None,
     warps: Annotated[bool | None, _option(_TASK, "In training bend images at random, as by another hand.", "--warps")] = None,
     inductive: Annotated[bool | None, _option(
         _LEARNING, "Normalise a query by the support's statistics alone, not by those of the other queries.",

@@ -6,7 +6,7 @@ from jax.lax import stop_gradient
 
 from jaxmeta._pytree import Where, excluding, named
 from jaxmeta.algorithms._method import method
-from jaxmeta.base import Algorithm, Bilevel, Learner, query_loss
+from jaxmeta.base import Algorithm, Bias, Bilevel, Estimator, Learner, query_loss
 from jaxmeta.bias import (
     adaptive_rates,
     as_published,
@@ -21,6 +21,7 @@ from jaxmeta.bias import (
     kronecker,
     last_begun,
     leaf,
+    minibatches,
     preconditioner,
     prototype_head,
     proximal,
@@ -49,9 +50,18 @@ def fomaml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 
 
 @method
-def reptile(learner: Learner, over=None, outer=query_loss) -> Algorithm:
-    """Reptile: the initialisation follows where learning ends (Nichol, Achiam and Schulman, 2018)."""
-    return Algorithm(Bilevel(initialisation(), learner, outer), reptile_estimator(over))
+def reptile(learner: Learner, size: int | None = None, over=None, outer=query_loss) -> Algorithm:
+    """Reptile: the initialisation follows where learning ends (Nichol, Achiam and Schulman, 2018).
+
+    In training every inner step sees `size` examples of the support, drawn anew without replacement (the authors go through
+    shuffled rounds), or all of it where that is None; evaluation learns from the whole support. The authors' 5-way Omniglot has
+    supports of 10 shots in training, `size=10`, five inner steps of Adam without momentum, `optax.adam(1e-3, b1=0.0)` (they
+    keep its memory from task to task, here each task begins anew), outer steps by `optax.sgd(optax.linear_schedule(1.0, 0.0,
+    steps))`, and 50 inner steps in evaluation.
+    """
+    estimator = reptile_estimator(over)
+    return Algorithm(Bilevel(initialisation(), learner, outer),
+                     estimator if size is None else _as_trained(estimator, minibatches(size)))
 
 
 @method
@@ -156,21 +166,33 @@ def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Algorithm:
     """CAVIA: context inputs adapt, weights are shared (Zintgraf et al., ICML 2019).
 
-    Of a model `jaxmeta.models.film` the context modulates the last features, after the nonlinearity, by `1 + gamma` and beta
-    (ours). On images the authors modulate the third convolution's output, between normalisation and nonlinearity, by gamma and
-    beta as a linear map gives them, and clip every outer gradient to 10.
+    `jaxmeta.models.conv4_film` is the authors' net of images, and `optax.clip(10.0)` before the outer optimiser theirs too. Of a
+    model `jaxmeta.models.film` the context modulates the last features, after the nonlinearity, by `1 + gamma` and beta (ours).
     """
     return Algorithm(Bilevel(context(size), learner, outer), unrolled(over=over))
 
 
 @method
 def imaml(learner: Learner, strength: float = 2.0, solver=cg(5), over=None, outer=query_loss) -> Algorithm:
-    """iMAML: a learned initialisation that a proximal term holds on to, implicit (Rajeswaran et al., NeurIPS 2019).
+    """iMAML: an initialisation that learning is held to in training, differentiated where learning ends (Rajeswaran et al.,
+    NeurIPS 2019).
 
-    There the strength was 2, the inner steps 16 or 25, the conjugate gradients 5.
+    Training minimises `L(phi) + strength / 2 |phi - theta|^2`, and the derivative is right where it does: the inner rate and steps
+    must lead there, which the estimator's "stationarity", "residual" and "converged" tell, the first two also in a run's records.
+    Evaluation learns without that term, as in the authors' code; to keep it, compose `fixed(proximal(strength))` with the bias.
+    The paper has strength 2, 16 to 25 steps and 5 conjugate gradients. The authors' code solves with `2 I + H / 12`, which is
+    `cg(5, damping=22.0)` up to a factor, and applies the term once, after plain steps.
     """
-    bias = compose(initialisation(), fixed(proximal(strength)))
-    return Algorithm(Bilevel(bias, learner, outer), implicit(solver, over=over))
+    return Algorithm(Bilevel(initialisation(), learner, outer),
+                     _as_trained(implicit(solver, over=over), fixed(proximal(strength))))
+
+
+def _as_trained(estimator: Estimator, bias: Bias) -> Estimator:
+    """The estimator of the problem whose low level is, in training alone, as a bias that learns nothing makes it."""
+    def trained(bilevel):
+        return bilevel._replace(learner=bias.shape((), None, bilevel.learner))
+
+    return in_training(estimator, trained)
 
 
 @method

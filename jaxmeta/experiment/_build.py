@@ -15,7 +15,7 @@ from jaxmeta.data import Dataset
 from jaxmeta.experiment._configuration import Configuration, variants
 from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Level
 from jaxmeta.parallel import Mapper, divisor, over_tasks, task_mesh
-from jaxmeta.tasks import augmented, episodes, inductive, pool, warps
+from jaxmeta.tasks import augmented, episodes, inductive, original, pool, rotations, warps
 
 
 class Evaluation(NamedTuple):
@@ -57,9 +57,9 @@ def build(configuration: Configuration, dataset: Dataset, over: Mapper | None = 
     """
     return Experiment(
         trained(configuration, over),
-        METHODS[configuration.algorithm].optimiser(configuration.outer_rate),
+        METHODS[configuration.algorithm].optimiser(configuration.outer_rate, configuration.steps),
         training_sampler(configuration, dataset),
-        sampler(configuration, dataset, "validation", configuration.ways, configuration.evaluation_shots),
+        _evaluation_sampler(configuration, dataset, "validation", configuration.ways),
         evaluation(configuration, dataset, "test"))
 
 
@@ -77,8 +77,13 @@ def trained(configuration: Configuration, over: Mapper | None = None) -> Algorit
 
 def evaluation(configuration: Configuration, dataset: Dataset, split: str) -> Evaluation:
     """How a theta of this configuration is judged on a split."""
-    return Evaluation(judged(configuration), sampler(configuration, dataset, split, configuration.evaluation_ways,
-                                                     configuration.evaluation_shots))
+    return Evaluation(judged(configuration),
+                      _evaluation_sampler(configuration, dataset, split, configuration.evaluation_ways))
+
+
+def _evaluation_sampler(configuration: Configuration, dataset: Dataset, split: str, ways: int):
+    return sampler(configuration, dataset, split, ways, configuration.evaluation_shots,
+                   variants=rotations if configuration.evaluation_rotations else original)
 
 
 def judged(configuration: Configuration) -> Bilevel:
@@ -88,7 +93,7 @@ def judged(configuration: Configuration) -> Bilevel:
 
 
 def _algorithm(configuration: Configuration, ways: int, rate: float, steps: int, over: Mapper | None = None) -> Algorithm:
-    level = Level(ways, rate, steps, configuration.classes)
+    level = Level(ways, rate, steps, configuration.classes, configuration.shots)
     outer = inductive(query_loss) if configuration.inductive else query_loss
     return METHODS[configuration.algorithm].build(model(configuration), level, over, outer)
 

@@ -30,11 +30,13 @@ class Configuration:
       width: Channels of the model's (first) layers.
       norm: A key of `NORMS`.
       ways: Classes in a training episode.
-      shots: Support examples a class in training.
+      shots: Support examples a class in training; default the method's, mostly 1.
       queries: Query examples a class.
-      evaluation_ways, evaluation_shots: Those of validation and test.
+      evaluation_ways, evaluation_shots: Those of validation and test; default those of training, 1 where shots is not given.
       rotations: Whether images turned by 90, 180 and 270 degrees are classes of their own, in training.
       reflections: Whether their mirror images are.
+      evaluation_rotations: Whether turned images are classes of their own in validation and test too, as in the papers on
+        Omniglot; without them 20-way episodes are harder.
       warps: Whether images are bent at random in training, see `jaxmeta.tasks.warps`.
       inductive: Whether a query is normalised by the support's statistics alone, not by its fellow queries'.
       inner_rate, evaluation_rate: Step size of the low level in training, in test. It goes with the ways: the loss is a mean
@@ -55,12 +57,13 @@ class Configuration:
     width: int = 32
     norm: str | None = None
     ways: int = 5
-    shots: int = 1
+    shots: int | None = None
     queries: int = 5
     evaluation_ways: int | None = None
     evaluation_shots: int | None = None
     rotations: bool = False
     reflections: bool = False
+    evaluation_rotations: bool = False
     warps: bool = False
     inductive: bool = False
     inner_rate: float | None = None
@@ -92,7 +95,7 @@ class Configuration:
           ValueError: If a setting is unknown, or one is missing: no default says how that run was made.
         """
         # Older records lack these, and this is what they meant.
-        said = {"reflections": False, "warps": False, "evaluation_rate": fields.get("inner_rate"), **fields}
+        said = {"reflections": False, "evaluation_rotations": False, "warps": False, "evaluation_rate": fields.get("inner_rate"), **fields}
         spare = {"steps", "classes"} | ({"centre", "scale"} if len(said.get("inputs") or ()) == 3 else set())
         unsaid = [field.name for field in dataclasses.fields(cls)
                   if field.name not in spare and said.get(field.name) is None]
@@ -124,9 +127,11 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
     train = dataset.split("train")
     centre, scale = (None, None) if train.inputs.dtype == np.uint8 else _statistics(train.inputs)
     inner_rate = method.inner_rate[0 if images else 1] if configuration.inner_rate is None else configuration.inner_rate
+    shots = method.shots[0 if images else 1] if configuration.shots is None else configuration.shots
     defaults = dict(
+        shots=shots, evaluation_shots=1 if configuration.shots is None else shots,
         model=method.image_model if images else "conv1d", norm=method.norm, evaluation_ways=configuration.ways,
-        evaluation_shots=configuration.shots, inner_rate=inner_rate, evaluation_rate=inner_rate,
+        inner_rate=inner_rate, evaluation_rate=inner_rate,
         inner_steps=method.inner_steps, evaluation_steps=method.evaluation_steps, outer_rate=method.outer_rate,
         tasks=method.tasks, inputs=dataset.inputs.shape[1:],
         classes=len(train.class_names) * variants(configuration).count, centre=centre, scale=scale)
@@ -143,7 +148,7 @@ def checked(full: Configuration) -> Configuration:
         fitting = [name for name, other in MODELS.items() if len(full.inputs) in other.axes]
         raise ValueError(f"model '{full.model}' is not for inputs of shape {list(full.inputs)}, which '{full.data}' has; "
                          f"choose one of {', '.join(fitting)}")
-    for name in ("rotations", "reflections", "warps"):
+    for name in ("rotations", "reflections", "evaluation_rotations", "warps"):
         if getattr(full, name) and len(full.inputs) != 3:
             raise ValueError(f"{name} are of images, and '{full.data}' has windows; leave them out")
     for name, least in _LEAST.items():

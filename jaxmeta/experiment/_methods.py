@@ -16,12 +16,13 @@ from jaxmeta.training import outer_adam
 
 
 class Level(NamedTuple):
-    """The low level of a method: `ways`, the inner `rate`, the inner `steps`; `classes` there are in training."""
+    """The low level of a method: `ways`, the inner `rate`, the inner `steps`; `classes` and `shots` there are in training."""
 
     ways: int
     rate: float
     steps: int
     classes: int
+    shots: int
 
 
 class Method(NamedTuple):
@@ -36,8 +37,9 @@ class Method(NamedTuple):
       inner_steps: Default inner steps in training.
       evaluation_steps: Default inner steps in evaluation.
       tasks: Default episodes a meta-batch.
+      shots: Default support examples a class in training on images and on windows; evaluation has 1 unless told.
       outer_rate: Default step size of the high level.
-      optimiser: The outer optimiser, made from its step size.
+      optimiser: The outer optimiser, `(rate, steps) -> optax transformation`.
       image_model: Default model of images.
       norm: Default normalisation.
       extends: Whether a head can be given more outputs than it was trained with (see `at_other_ways`).
@@ -52,8 +54,9 @@ class Method(NamedTuple):
     inner_steps: int = 1
     evaluation_steps: int = 3
     tasks: int = 16
+    shots: tuple[int, int] = (1, 1)
     outer_rate: float = 2e-3
-    optimiser: Callable[[float], optax.GradientTransformation] = outer_adam
+    optimiser: Callable[[float, int], optax.GradientTransformation] = lambda rate, steps: outer_adam(rate)
     image_model: str = "conv4"
     norm: str = "batch"
     extends: bool = True
@@ -75,13 +78,21 @@ def _of_encoder(algorithm):
     return build
 
 
+def _reptile(model, level: Level, over, outer):
+    learner = gradient(model(level.ways), update=optax.adam(level.rate, b1=0.0), steps=level.steps)
+    return algorithms.reptile(learner, min(10, level.ways * level.shots), over=over, outer=outer)
+
+
 def _anil(model, level: Level, over, outer):
     return algorithms.anil(model(None), linear(level.ways, optax.sgd(level.rate), level.steps), over=over, outer=outer)
 
 
 def _cavia(model, level: Level, over, outer):
-    size = 100
-    return _of_learner(algorithms.cavia, size=size)(lambda ways: models.film(model(None), ways, size), level, over, outer)
+    return _of_learner(algorithms.cavia)(lambda ways: models.film(model(None), ways, 100), level, over, outer)
+
+
+def _clipped_by_element(rate, steps):
+    return optax.chain(optax.clip(10.0), optax.adam(rate))
 
 
 def _proto_maml(model, level: Level, over, outer):
@@ -112,15 +123,16 @@ def _batches(pool, ways, shots, queries, **variants):
 
 
 _UNROLLED = "through all inner steps"
+_CONTEXT = dict(inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, extends=False)
 _SOLVED = dict(inner_rate=(0.0, 0.0), inner_steps=0, evaluation_steps=0)
 
 METHODS = {
     "maml": Method(_of_learner(algorithms.maml), "initialisation", _UNROLLED, "Finn et al., ICML 2017"),
     "fomaml": Method(_of_learner(algorithms.fomaml), "initialisation", "first order: inner gradients held constant",
                      "Finn et al., ICML 2017"),
-    "reptile": Method(_of_learner(algorithms.reptile), "initialisation", "none: towards where learning ends",
-                      "Nichol et al., 2018", inner_rate=(0.1, 0.05), inner_steps=8, evaluation_steps=8, outer_rate=0.5,
-                      optimiser=optax.sgd),
+    "reptile": Method(_reptile, "initialisation", "none: towards where learning ends", "Nichol et al., 2018",
+                      inner_rate=(1e-3, 1e-3), inner_steps=5, evaluation_steps=50, tasks=5, shots=(10, 1), outer_rate=1.0,
+                      optimiser=lambda rate, steps: optax.sgd(optax.linear_schedule(rate, 0.0, steps))),
     "anil": Method(_anil, "representation, initialisation of the head", _UNROLLED,
                    "Raghu et al., ICLR 2020", inner_steps=3),
     "boil": Method(_of_learner(algorithms.boil), "initialisation of the body, shared head", _UNROLLED,
@@ -133,14 +145,16 @@ METHODS = {
     "t_net": Method(_of_learner(algorithms.t_net), "initialisation, a warp of the outputs of each layer", _UNROLLED,
                     "Lee and Choi, ICML 2018"),
     "cavia": Method(_cavia, "all weights; a context that modulates features adapts", _UNROLLED,
-                    "Zintgraf et al., ICML 2019", inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, extends=False),
+                    "after Zintgraf et al., ICML 2019", **_CONTEXT),
+    "cavia_conv4": Method(_of_learner(algorithms.cavia), "all weights; a context that modulates the third layer adapts", _UNROLLED,
+                          "Zintgraf et al., ICML 2019", image_model="conv4_film", optimiser=_clipped_by_element, **_CONTEXT),
     "imaml": Method(_of_learner(algorithms.imaml), "initialisation, to which adaptation is held",
                     "where learning ends, by the implicit function theorem", "Rajeswaran et al., NeurIPS 2019",
                     inner_rate=(0.2, 0.1), inner_steps=16, evaluation_steps=16),
     "maml_plus_plus": Method(_of_learner(algorithms.maml_plus_plus, zero=named("head"), by_step=lambda path: "norm" in path),
                              "initialisation, rates and normalisation by step",
                              "through all inner steps, each judged at first", "Antoniou et al., ICLR 2019",
-                             inner_rate=(0.1, 0.05), inner_steps=5, evaluation_steps=5),
+                             inner_rate=(0.1, 0.05), inner_steps=5, evaluation_steps=5, optimiser=outer_adam),
     "alfa": Method(_of_learner(algorithms.alfa), "initialisation, a net that sets rates and decays", _UNROLLED,
                    "Baik et al., NeurIPS 2020", evaluation_steps=1),
     "l2f": Method(_of_learner(algorithms.l2f), "initialisation, a net that says what to forget", _UNROLLED,
@@ -179,6 +193,10 @@ def _mlp(outputs, width, norm):
     return models.mlp([width, width], outputs)  # it has no normalisation
 
 
+def _conv4_film(outputs, width, norm):
+    return models.conv4_film(outputs, filters=width, norm=norm)
+
+
 def _resnet12(outputs, width, norm):
     return models.resnet12(outputs, widths=(width, 2 * width, 4 * width, 8 * width), norm=norm)
 
@@ -193,6 +211,7 @@ class Net(NamedTuple):
 MODELS = {
     "conv4": Net(models.conv4, (3,)),
     "conv4_margin": Net(functools.partial(models.conv4, margin=2), (3,)),
+    "conv4_film": Net(_conv4_film, (3,)),
     "conv_places": Net(models.conv_places, (3,)),
     "resnet12": Net(_resnet12, (3,)),
     "conv1d": Net(models.conv1d, (2,)),

@@ -3,7 +3,7 @@
 from ._adapters import equinox, linen, nnx
 from ._conv import conv1d, conv4, conv_places
 from ._convolution import dot_conv, lax_conv
-from ._film import film
+from ._film import conv4_film, film
 from ._mlp import mlp
 from ._model import Model
 from ._normalisation import batch_norm, group_norm, layer_norm, none
@@ -15,6 +15,7 @@ __all__ = [
     "batch_norm",
     "conv1d",
     "conv4",
+    "conv4_film",
     "conv_places",
     "dot_conv",
     "equinox",

@@ -51,7 +51,7 @@ class _Fused(nn.Module):
             x = block(x, kernel, scale, offset, reference).astype(dtype)
         x = x.transpose(2, 0, 1, 3)
         for index in range(self.blocks + 1, self.blocks + self.layers + 1):
-            x = nn.relu(_normalised(x, reference, index, self.filters, (3, 3), batch_norm, None, self.dtype))
+            x = nn.relu(normalised(x, reference, index, self.filters, (3, 3), batch_norm, None, self.dtype))
         return x
 
 
@@ -70,12 +70,12 @@ class _Plain(nn.Module):
     @nn.compact
     def __call__(self, x, reference):
         for index in range(1, self.blocks + self.layers + 1):
-            x = nn.relu(_normalised(x, reference, index, self.filters, self.window, self.norm, self.convolution, self.dtype))
+            x = nn.relu(normalised(x, reference, index, self.filters, self.window, self.norm, self.convolution, self.dtype))
             x = max_pool(x, self.pool) if index <= self.blocks else x
         return x
 
 
-def _normalised(x, reference, index, filters, window, norm, convolution, dtype):
+def normalised(x, reference, index, filters, window, norm, convolution, dtype):
     """The convolution `conv{index}` and the normalisation `norm{index}` of the module that calls it."""
     x = Conv(filters, window, nn.initializers.glorot_uniform(), convolution, dtype, name=f"conv{index}")(x)
     return norm(dtype, f"norm{index}")(x, reference)

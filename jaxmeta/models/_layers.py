@@ -46,11 +46,12 @@ class Dense(nn.Module):
     outputs: int
     init: Callable
     dtype: object = None
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x):
         kernel = _kernel(self, self.init, (x.shape[-1], self.outputs))
-        bias = self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.outputs,), jnp.float32)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         return product(x, kernel) + bias[None]
 

@@ -22,6 +22,10 @@ from jaxmeta.training._diagnosis import not_finite
 from jaxmeta.training._state import TrainState
 
 
+_TOLD = ("stationarity", "residual")  # of implicit estimates: whether learning and the solve got where they should. "error" and
+# "converged" take two solves more, in programs that look at them.
+
+
 class Report(NamedTuple):
     """What one call reports to the host.
 
@@ -103,6 +107,7 @@ def outer_steps(algorithm: Algorithm, optimiser: optax.GradientTransformation, t
         finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((estimate.loss, grad, moved))]).all()
         state = jax.tree.map(lambda a, b: jnp.where(finite, a.astype(b.dtype), b), new, state)
         metrics = jax.vmap(scalars)(estimate.info["losses"], estimate.info["aux"])
+        metrics |= {name: estimate.info[name] for name in _TOLD if name in estimate.info}
         return state, finite, jax.tree.map(lambda column: weighted_mean(column, batch.weight), metrics)
 
     def call(state: TrainState, key, source, count):

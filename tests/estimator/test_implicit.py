@@ -307,9 +307,15 @@ def test_a_loss_that_draws_numbers_is_taken_with_one_key():
     np.testing.assert_allclose(result.info["stationarity"][0], ratio, rtol=1e-8)
 
 
-def test_imaml_is_a_configuration():
+def test_imaml_holds_on_in_training_alone():
     algorithm = jm.imaml(quadratic_learner(RATE, 16), STRENGTH)
     theta = algorithm.bilevel.init(KEY, problems.one(tasks()))
-    ours, same = (estimate(estimator, algorithm.bilevel, theta, tasks())
-                  for estimator in (algorithm.estimator, implicit(cg(5))))
-    chex.assert_trees_all_equal(ours, same)
+    held = algorithm.bilevel._replace(bias=HELD)
+    ours, same = estimate(algorithm.estimator, algorithm.bilevel, theta, tasks()), estimate(implicit(cg(5)), held, (theta, ()), tasks())
+    chex.assert_trees_all_equal(ours._replace(grad=(ours.grad, ())), same)
+    task = problems.one(tasks())
+    ours, plain, held = (
+        jm.adapt(KEY, bilevel.bias.shape(theta, task, bilevel.learner), task) for bilevel, theta in (
+            (algorithm.bilevel, theta), (jm.maml(quadratic_learner(RATE, 16)).bilevel, theta), (held, (theta, ()))))
+    chex.assert_trees_all_equal(ours, plain)
+    assert np.abs(ours - held).max() > 1e-3

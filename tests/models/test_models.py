@@ -11,6 +11,7 @@ from jaxmeta.models import (
     batch_norm,
     conv1d,
     conv4,
+    conv4_film,
     conv_places,
     film,
     group_norm,
@@ -34,11 +35,12 @@ MODELS = {
     "conv_places": (conv_places(3, filters=4, layers=1), IMAGES),
     "conv1d": (conv1d(3, **SMALL), WINDOWS),
     "film": (film(mlp([6], None), 3, size=2), VECTORS),
+    "conv4_film": (conv4_film(3, size=2, filters=4), (5, 17, 16, 3)),
     "resnet12": (resnet12(3, widths=(4, 6)), IMAGES),
     "transformer": (transformer(3, width=6, heads=2), WINDOWS),
 }
-BATCH = {"conv4", "conv4 plain", "conv_places", "conv1d", "resnet12"}
-COSTLY = {"resnet12", "conv4 plain", "conv4 layer", "conv4 group", "transformer"}  # to compile; the whole suite has them
+BATCH = {"conv4", "conv4 plain", "conv4_film", "conv_places", "conv1d", "resnet12"}
+COSTLY = {"resnet12", "conv4_film", "conv4 plain", "conv4 layer", "conv4 group", "transformer"}  # to compile; the whole suite has them
 each = pytest.mark.parametrize("name", [
     pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])
 
@@ -73,7 +75,7 @@ def test_transformations_keep_the_values(name):
 def test_parameters_are_plain_float32_with_the_documented_names(name):
     model, shape = MODELS[name]
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones(shape, "float32"))
-    parts = {"body", "film", "head"} if name == "film" else {"body", "head"}
+    parts = {"body", "film", "head"} if "film" in name else {"body", "head"}
     assert type(params) is dict and set(params) == parts and set(params["head"]) == {"kernel", "bias"}
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     names = {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in
