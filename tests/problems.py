@@ -118,7 +118,8 @@ ALGORITHMS = {
     "local_matching_net": lambda over=None: jm.algorithms.local_matching_net(smooth_model(None), WAYS, over=over),
     "relation_net": lambda over=None: jm.algorithms.relation_net(smooth_model(None), smooth_model(1), WAYS, over),
     "black_box": lambda over=None: jm.algorithms.black_box(smooth_model(None), reader(), WAYS, over),
-    "metaoptnet": lambda over=None: jm.algorithms.metaoptnet(smooth_model(None), WAYS, 3, over),
+    "metaoptnet": lambda over=None: jm.algorithms.metaoptnet(
+        smooth_model(None), WAYS, learned={"log_cost": -1.0, "log_scale": 2.0}, over=over),
     # Without the term whose derivative holds the end of learning constant.
     "leo": lambda over=None: jm.algorithms.leo(
         smooth_model(None), smooth_model(4), smooth_model, WAYS, 0.5, 3, latent_steps=2, drift=0.0, over=over),

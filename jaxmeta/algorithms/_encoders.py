@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import optax
 
@@ -84,10 +85,16 @@ def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algori
 
 
 @method
-def metaoptnet(encoder, ways: int, sweeps: int = 15, over=None, outer=query_loss) -> Algorithm:
-    """MetaOptNet: a representation for a support vector machine, its scale and cost learned (Lee et al., CVPR 2019)."""
-    head = functools.partial(support_vectors, ways, sweeps)
-    bias = compose(hyperparameters(head, log_cost=0.0, log_scale=_LOG_SCALE), representation(encoder))
+def metaoptnet(encoder, ways: int, cost: float = 0.1, learned=(("log_scale", _LOG_SCALE),), over=None,
+               outer=query_loss) -> Algorithm:
+    """MetaOptNet: a representation for a support vector machine (Lee et al., CVPR 2019).
+
+    As published, the machine is solved and its cost is fixed at 0.1; the scale of its scores is learned. That it begins at e^2 is
+    ours, theirs at 1, so `learned={"log_scale": 0.0}`; a cost that is learned too is ours, `learned={"log_scale": 2.0,
+    "log_cost": math.log(0.1)}`.
+    """
+    head = functools.partial(support_vectors, ways, log_cost=math.log(cost))
+    bias = compose(hyperparameters(head, **dict(learned)), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 
 

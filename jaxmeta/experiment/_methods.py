@@ -182,8 +182,8 @@ METHODS = {
     "baseline_plus_plus": Method(_baseline_plus_plus, "encoder and cosine classifier of all training classes",
                                  "no inner steps: ordinary learning, fine-tuned in evaluation", "Chen et al., ICLR 2019",
                                  inner_rate=(1.0, 1.0), inner_steps=20, evaluation_steps=20, sample=_batches),
-    "metaoptnet": Method(_of_encoder(algorithms.metaoptnet), "representation, scale and cost of the machine",
-                         "through the exact dual steps of a support vector machine", "Lee et al., CVPR 2019", **_SOLVED),
+    "metaoptnet": Method(_of_encoder(algorithms.metaoptnet), "representation, scale of the machine's scores",
+                         "through the optimum of a support vector machine", "Lee et al., CVPR 2019", **_SOLVED),
     "r2d2": Method(_of_encoder(algorithms.r2d2), "representation, strength of the ridge",
                    "through the closed form of ridge regression", "Bertinetto et al., ICLR 2019", **_SOLVED),
 }

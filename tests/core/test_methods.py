@@ -29,7 +29,7 @@ def drawn(n=12, dimensions=5):
 
 def test_support_vectors_are_those_of_another_solver():
     support = drawn()
-    learner = support_vectors(3, sweeps=400, log_cost=np.log(0.7))
+    learner = support_vectors(3, log_cost=np.log(0.7))
     phi = jax.jit(lambda task: learner.start(KEY, task))(jm.Task(support, support))
     other = LinearSVC(multi_class="crammer_singer", fit_intercept=False, C=0.7, tol=1e-10, max_iter=100_000)
     other.fit(np.asarray(support.x), np.asarray(support.y))
