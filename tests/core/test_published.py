@@ -7,6 +7,8 @@ import numpy as np
 import optax
 import problems
 import pytest
+import references
+from references import KEY, RATE, spread
 
 import jaxmeta as jm
 from jaxmeta.base import Algorithm, Bilevel
@@ -14,7 +16,7 @@ from jaxmeta.bias import around_one, as_published, as_wide, begun_at, last_begun
 from jaxmeta.models import Model
 from jaxmeta.objective import divergence, regularised, squared_distance
 
-KEY, RATE, D, W = jax.random.key(3), 0.3, problems.FEATURES, problems.WAYS
+D, W = problems.FEATURES, problems.WAYS
 
 
 def model():
@@ -50,37 +52,10 @@ def slope(phi, batch):
     return {"b": error.sum(0), "scale": ((error @ phi["w"].T) * x).sum(0), "w": (x * phi["scale"]).T @ error}
 
 
-def derivative(f, tree):
-    """`(f, df/dtree)` of a real function of a tree of arrays."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
-    grads = []
-    for place, leaf in enumerate(leaves):
-        grad = np.zeros(leaf.shape)
-        for index in np.ndindex(leaf.shape):
-            moved = leaf.astype(complex)
-            moved[index] += 1e-30j
-            grad[index] = f(jax.tree.unflatten(structure, [*leaves[:place], moved, *leaves[place + 1:]])).imag / 1e-30
-        grads.append(grad)
-    return f(jax.tree.unflatten(structure, leaves)), jax.tree.unflatten(structure, grads)
-
-
-def agrees(algorithm, theta, reference, tolerance=1e-9, state=None):
-    """The estimate of one task beside the reference's value and derivative, relative to the largest gradient."""
+def agrees(algorithm, theta, reference, state=None):
+    """The estimate of one task beside the reference's value and derivative."""
     one = jax.tree.map(lambda leaf: leaf[:1], problems.classified())
-    state = algorithm.estimator.init(KEY, algorithm.bilevel, theta, one) if state is None else state
-    found, _ = jax.jit(lambda theta: algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, one, state))(theta)
-    value, grad = derivative(reference, theta)
-    np.testing.assert_allclose(found.loss, value, rtol=tolerance)
-    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(grad))
-    assert jax.tree.structure(found.grad) == jax.tree.structure(grad) and largest > 1e-3
-    for got, expected in zip(jax.tree.leaves(found.grad), jax.tree.leaves(grad)):
-        np.testing.assert_allclose(got, expected, atol=tolerance * largest)
-
-
-def spread(tree, seed=0, size=0.1):
-    """The tree with every number moved a little, so that none is 0 or 1 by chance of its beginning."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: leaf + size * rng.normal(size=leaf.shape), tree)
+    references.agrees(algorithm, theta, reference, state=state, batch=one)
 
 
 @pytest.mark.parametrize("place, floor, sets", [(last_begun, 0.03, 3), (next_one, 0.0, 4)])
