@@ -1,6 +1,8 @@
 """What the references in numpy are written with: a net and its gradient by hand, and derivatives by the complex step, exact to
 rounding. `jax.tree` goes through trees of arrays here and computes nothing."""
 
+import functools
+
 import jax
 import numpy as np
 import problems
@@ -99,6 +101,16 @@ def hessian(phi, batch):
     return derivative(lambda phi: flat(slope(phi, batch)), phi)[1]
 
 
+def conjugate(matrix, b, iterations):
+    """So many conjugate gradients on `matrix x = b` from 0."""
+    x, residual, direction = np.zeros_like(b), b, b
+    for _ in range(iterations):
+        length = residual @ residual / (direction @ matrix @ direction)
+        x, before, residual = x + length * direction, residual, residual - length * matrix @ direction
+        direction = residual + (residual @ residual) / (before @ before) * direction
+    return x
+
+
 # Beside the package.
 
 
@@ -112,18 +124,23 @@ def same(algorithm, theta, value, grad, tolerance=1e-9, state=None, batch=None, 
     batch = tasks() if batch is None else batch
     state = algorithm.estimator.init(key, algorithm.bilevel, theta, batch) if state is None else state
 
-    @jax.jit
-    def estimate(theta, state):
-        found, after = algorithm.estimator.estimate(key, algorithm.bilevel, theta, batch, state)
-        return found.loss, found.grad, after  # without the report, which need not be compiled
-
-    found, gradient, state = estimate(theta, state)
+    found, gradient, state = compiled(algorithm)(key, theta, batch, state)
     np.testing.assert_allclose(found, value, rtol=tolerance)
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(grad))
     assert jax.tree.structure(gradient) == jax.tree.structure(grad) and largest > 1e-3
     for got, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(grad)):
         np.testing.assert_allclose(got, expected, atol=tolerance * largest)
     return state
+
+
+@functools.lru_cache(1)
+def compiled(algorithm):
+    @jax.jit
+    def estimate(key, theta, batch, state):
+        found, after = algorithm.estimator.estimate(key, algorithm.bilevel, theta, batch, state)
+        return found.loss, found.grad, after  # without the report, which need not be compiled
+
+    return estimate
 
 
 def spread(tree, seed=0, size=0.1):

@@ -12,6 +12,7 @@ from references import (
     RATE,
     STEPS,
     agrees,
+    conjugate,
     descended,
     each,
     features,
@@ -153,16 +154,6 @@ def test_cavia_is_the_papers():
         return loss(theta, joined(context, task.query))
 
     agrees(algorithm, started(algorithm.bilevel), over(reference))
-
-
-def conjugate(matrix, b, iterations):
-    """So many conjugate gradients on `matrix x = b` from 0."""
-    x, residual, direction = np.zeros_like(b), b, b
-    for _ in range(iterations):
-        length = residual @ residual / (direction @ matrix @ direction)
-        x, before, residual = x + length * direction, residual, residual - length * matrix @ direction
-        direction = residual + (residual @ residual) / (before @ before) * direction
-    return x
 
 
 @pytest.mark.parametrize("solver, solved", [
