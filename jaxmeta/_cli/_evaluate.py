@@ -125,7 +125,7 @@ def _lake(run, configuration, head, runs, judged, views, as_json):
 def algorithms(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON on standard output.")] = False,
 ) -> None:
-    """List the methods: what each learns, how the outer loss's derivative returns, the defaults, the paper."""
+    """List the methods: what each learns, how the outer loss's derivative returns, the defaults, the paper, what is ours."""
     from jaxmeta.experiment import METHODS
 
     if as_json:
@@ -137,6 +137,8 @@ def algorithms(
           [[name, method.learned, method.derivative, "{:g}, {:g}".format(*method.inner_rate),
             f"{method.inner_steps}, {method.evaluation_steps}", str(method.tasks), method.paper]
            for name, method in METHODS.items()])
+    table("What of them is ours (beside budgets, outer rates and tasks a meta-batch)", ["name", "what deviates from the paper"],
+          [[name, method.ours or "nothing known"] for name, method in METHODS.items()])
 
 
 def _interval(measured: dict[str, float], unit: float) -> str:

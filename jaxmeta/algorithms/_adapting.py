@@ -39,7 +39,11 @@ from jaxmeta.tying import kronecker as kronecker_tying
 
 @method
 def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
-    """MAML: a learned initialisation (Finn, Abbeel and Levine, ICML 2017)."""
+    """MAML: a learned initialisation (Finn, Abbeel and Levine, ICML 2017).
+
+    All of the learner moves. In the authors' code normalisation's parameters do not, as
+    `jaxmeta.compose(jaxmeta.shared(lambda path: "norm" in path), jaxmeta.initialisation())` has it.
+    """
     return Algorithm(Bilevel(initialisation(), learner, outer), unrolled(over=over))
 
 
@@ -66,7 +70,10 @@ def reptile(learner: Learner, size: int | None = None, over=None, outer=query_lo
 
 @method
 def anil(encoder, head: Learner, over=None, outer=query_loss) -> Algorithm:
-    """ANIL: almost no inner loop, only the head adapts, on features that are computed once (Raghu et al., ICLR 2020)."""
+    """ANIL: almost no inner loop, only the head adapts, on features that are computed once (Raghu et al., ICLR 2020).
+
+    A head `jaxmeta.learner.linear` has no offset and begins at zero (ours); the paper's is a linear layer as a model draws it.
+    """
     return Algorithm(Bilevel(compose(representation(encoder), initialisation()), head, outer), unrolled(over=over))
 
 
@@ -143,21 +150,30 @@ def bootstrapped_maml(learner: Learner, steps: int = 5, over=None, outer=query_l
 
 @method
 def proto_maml(learner: Learner, encoder, head: str = "head", over=None, outer=query_loss) -> Algorithm:
-    """ProtoMAML: the body's initialisation; the head begins at prototypes (Triantafillou et al., ICLR 2020)."""
+    """ProtoMAML: the body's initialisation; the head begins at prototypes (Triantafillou et al., ICLR 2020).
+
+    All of the body moves; the authors' code can leave normalisation's parameters alone.
+    """
     bias = compose(initialisation(excluding(head)), prototype_head(encoder, head))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
 @method
 def meta_sgd(learner: Learner, over=None, outer=query_loss) -> Algorithm:
-    """Meta-SGD: an initialisation and a step size for every element (Li et al., 2017)."""
+    """Meta-SGD: an initialisation and a step size for every element (Li et al., 2017).
+
+    Learned are factors of the learner's rate that begin at 1 (ours); the paper draws the rates from 0.005 to 0.1.
+    """
     bias = compose(initialisation(), step_sizes(1.0, each=element))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
 
 @method
 def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
-    """Meta-Curvature: an initialisation and Kronecker factors on the gradient (Park and Oliva, NeurIPS 2019)."""
+    """Meta-Curvature: an initialisation and Kronecker factors on the gradient (Park and Oliva, NeurIPS 2019).
+
+    A vector has one mode and so a full matrix; the port of learn2learn has a diagonal there.
+    """
     bias = compose(initialisation(), preconditioner(kronecker))
     return Algorithm(Bilevel(bias, learner, outer), unrolled(over=over))
 
@@ -221,7 +237,9 @@ def t_net(learner: Learner, where: Where = named("kernel"), over=None, outer=que
     learned start, in the metric that T, learned across tasks and begun at the identity, makes of its gradients (Lee and Choi,
     ICML 2018; Flennerhag et al., Meta-learning with warped gradient descent, ICLR 2020).
 
-    `where` says which leaves are warped, by a matrix of their last axis: of a convolution its filters. Biases are not.
+    `where` says which leaves are warped, by a matrix of their last axis: of a convolution its filters. Offsets are not, in the
+    authors' code of T-Nets they are. Of WarpGrad there is the architecture alone: what is descended is the query's loss after
+    the last step, through all of them, and not its own objective over the points of all paths.
     """
     warped = applied({where: kronecker_tying(modes=slice(-1, None))}, rest=identity())
     bias = compose(tied(warped), shared(named("structure")), initialisation())

@@ -42,7 +42,8 @@ def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorith
     """Prototypical networks with a learned scale of the distances (Oreshkin, Rodriguez Lopez and Lacoste, NeurIPS 2018).
 
     Squared distances grow with the number of features, and a softmax of large ones is sure of whatever is nearest. The scale
-    begins at e^-3, where those of Conv4's features leave a doubt.
+    begins at e^-3, where those of Conv4's features leave a doubt (ours). The paper's conditioning on the task and its second
+    training problem are not here.
     """
     head = functools.partial(prototypes, ways)
     bias = compose(hyperparameters(head, log_scale=-3.0), representation(encoder))

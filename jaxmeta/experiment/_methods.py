@@ -33,6 +33,9 @@ class Method(NamedTuple):
       learned: What the high level owns, in words.
       derivative: How the outer loss's derivative reaches it, in words.
       paper: Where it was published.
+      ours: What deviates from the paper or its authors' code, in a sentence or two; "" where nothing is known to. What all have
+        in common is not repeated: outer rates, budgets and tasks a meta-batch are ours, and normalisation is by the data at
+        hand.
       inner_rate: Default step size of the low level on images and on windows; 0 where it takes no steps.
       inner_steps: Default inner steps in training.
       evaluation_steps: Default inner steps in evaluation.
@@ -50,6 +53,7 @@ class Method(NamedTuple):
     learned: str
     derivative: str
     paper: str
+    ours: str
     inner_rate: tuple[float, float] = (0.4, 0.1)
     inner_steps: int = 1
     evaluation_steps: int = 3
@@ -127,65 +131,123 @@ _CONTEXT = dict(inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, extend
 _SOLVED = dict(inner_rate=(0.0, 0.0), inner_steps=0, evaluation_steps=0)
 
 METHODS = {
-    "maml": Method(_of_learner(algorithms.maml), "initialisation", _UNROLLED, "Finn et al., ICML 2017"),
+    "maml": Method(_of_learner(algorithms.maml), "initialisation", _UNROLLED, "Finn et al., ICML 2017",
+                   ours="Normalisation's scale and offset move in the inner loop, in the authors' code they do not; their net "
+                        "strides where ours pools."),
     "fomaml": Method(_of_learner(algorithms.fomaml), "initialisation", "first order: inner gradients held constant",
-                     "Finn et al., ICML 2017"),
+                     "Finn et al., ICML 2017",
+                     ours="As for MAML."),
     "reptile": Method(_reptile, "initialisation", "none: towards where learning ends", "Nichol et al., 2018",
+                      ours="Minibatches are drawn anew for each step and not in shuffled rounds, and the memory of Adam begins "
+                           "anew in every task.",
                       inner_rate=(1e-3, 1e-3), inner_steps=5, evaluation_steps=50, tasks=5, shots=(10, 1), outer_rate=1.0,
                       optimiser=lambda rate, steps: optax.sgd(optax.linear_schedule(rate, 0.0, steps))),
     "anil": Method(_anil, "representation, initialisation of the head", _UNROLLED,
-                   "Raghu et al., ICLR 2020", inner_steps=3),
+                   "Raghu et al., ICLR 2020",
+                   ours="The head has no offset and begins at zero.",
+                   inner_steps=3),
     "boil": Method(_of_learner(algorithms.boil), "initialisation of the body, shared head", _UNROLLED,
-                   "Oh et al., ICLR 2021", evaluation_steps=1, extends=False),
+                   "Oh et al., ICLR 2021",
+                   ours="",
+                   evaluation_steps=1, extends=False),
     "meta_sgd": Method(_of_learner(algorithms.meta_sgd), "initialisation, a step size for each element", _UNROLLED,
-                       "Li et al., 2017", evaluation_steps=1),
+                       "Li et al., 2017",
+                       ours="Rates are learned factors, begun at 1, of the learner's; the paper draws rates from 0.005 to 0.1.",
+                       evaluation_steps=1),
     "meta_curvature": Method(_of_learner(algorithms.meta_curvature),
                              "initialisation, Kronecker factors on the gradient", _UNROLLED,
-                             "Park and Oliva, NeurIPS 2019", evaluation_steps=1),
+                             "Park and Oliva, NeurIPS 2019",
+                             ours="A vector's gradient has a full matrix, in the common port a diagonal one.",
+                             evaluation_steps=1),
     "t_net": Method(_of_learner(algorithms.t_net), "initialisation, a warp of the outputs of each layer", _UNROLLED,
-                    "Lee and Choi, ICML 2018"),
+                    "Lee and Choi, ICML 2018",
+                    ours="Offsets are not warped, in the authors' code they are; normalisation moves in the inner loop. "
+                         "WarpGrad's own objective, over the points of all paths, is not what is descended."),
     "cavia": Method(_cavia, "all weights; a context that modulates features adapts", _UNROLLED,
-                    "after Zintgraf et al., ICML 2019", **_CONTEXT),
+                    "after Zintgraf et al., ICML 2019",
+                    ours="The context modulates the last features, after the nonlinearity, by 1 + gamma; cavia_conv4 is the "
+                         "authors'.",
+                    **_CONTEXT),
     "cavia_conv4": Method(_of_learner(algorithms.cavia), "all weights; a context that modulates the third layer adapts", _UNROLLED,
-                          "Zintgraf et al., ICML 2019", image_model="conv4_film", optimiser=_clipped_by_element, **_CONTEXT),
+                          "Zintgraf et al., ICML 2019",
+                          ours="Context and rate are the paper's of miniImageNet; it has no Omniglot.",
+                          image_model="conv4_film", optimiser=_clipped_by_element, **_CONTEXT),
     "imaml": Method(_of_learner(algorithms.imaml), "initialisation, to which adaptation is held",
                     "where learning ends, by the implicit function theorem", "Rajeswaran et al., NeurIPS 2019",
+                    ours="The proximal term acts in every inner step of training; the authors' code applies it once, after "
+                         "plain steps, and damps the solve.",
                     inner_rate=(0.2, 0.1), inner_steps=16, evaluation_steps=16),
     "maml_plus_plus": Method(_of_learner(algorithms.maml_plus_plus, zero=named("head"), by_step=lambda path: "norm" in path),
                              "initialisation, rates and normalisation by step",
                              "through all inner steps, each judged at first", "Antoniou et al., ICLR 2019",
+                             ours="The head begins at zero, losses are annealed by estimate and not by epoch, and one net is "
+                                  "judged and not an ensemble of five.",
                              inner_rate=(0.1, 0.05), inner_steps=5, evaluation_steps=5, optimiser=outer_adam),
     "alfa": Method(_of_learner(algorithms.alfa), "initialisation, a net that sets rates and decays", _UNROLLED,
-                   "Baik et al., NeurIPS 2020", evaluation_steps=1),
+                   "Baik et al., NeurIPS 2020",
+                   ours="Normalisation moves in the inner loop too, which has 1 step; theirs leaves it alone and has 5.",
+                   evaluation_steps=1),
     "l2f": Method(_of_learner(algorithms.l2f), "initialisation, a net that says what to forget", _UNROLLED,
-                  "Baik et al., CVPR 2020"),
+                  "Baik et al., CVPR 2020",
+                  ours="Normalisation's scale and offset are attenuated and move, theirs are left alone; theirs may learn "
+                       "rates besides."),
     "bootstrapped_maml": Method(_of_learner(algorithms.bootstrapped_maml), "initialisation",
-                                "towards where more steps lead, that target held constant", "Flennerhag et al., ICLR 2022"),
+                                "towards where more steps lead, that target held constant", "Flennerhag et al., ICLR 2022",
+                                ours="The distance to the target is that of the parameters; that of predictions, which the "
+                                     "paper has too, is an argument."),
     "proto_maml": Method(_proto_maml, "initialisation of the body; the head begins at prototypes", _UNROLLED,
-                         "Triantafillou et al., ICLR 2020", inner_rate=(0.05, 0.02)),
+                         "Triantafillou et al., ICLR 2020",
+                         ours="Normalisation's scale and offset move in the inner loop; Meta-Dataset's code can leave them "
+                              "alone.",
+                         inner_rate=(0.05, 0.02)),
     "protonet": Method(_of_encoder(algorithms.protonet), "representation", "no inner steps: class means",
-                       "Snell et al., NeurIPS 2017", **_SOLVED),
+                       "Snell et al., NeurIPS 2017",
+                       ours="Training has the ways that are judged; the paper has more, on Omniglot 60.",
+                       **_SOLVED),
     "scaled_protonet": Method(_of_encoder(algorithms.scaled_protonet), "representation, scale of the distances",
-                              "no inner steps: class means", "Oreshkin et al., NeurIPS 2018", **_SOLVED),
+                              "no inner steps: class means", "Oreshkin et al., NeurIPS 2018",
+                              ours="Of the paper there is the scale alone, begun at e^-3, and neither its conditioning on the "
+                                   "task nor its training on a second problem.",
+                              **_SOLVED),
     "matching_net": Method(_of_encoder(algorithms.matching_net), "representation", "no inner steps: attention over the support",
-                           "Vinyals et al., NeurIPS 2016", **_SOLVED),
+                           "Vinyals et al., NeurIPS 2016",
+                           ours="There are no full context embeddings, and cosines are scaled by 10.",
+                           **_SOLVED),
     "local_matching_net": Method(_of_encoder(algorithms.local_matching_net), "representation of places",
                                  "no inner steps: places matched with places nearby", "after Li et al., CVPR 2019",
+                                 ours="All but the aim: DN4 sums the cosines of the 3 places most alike, anywhere; here "
+                                      "mixtures in squared distances explain places by places nearby, in both directions.",
                                  image_model="conv_places", **_SOLVED),
     "relation_net": Method(_relation_net, "representation and comparator", "no inner steps: a net compares",
-                           "Sung et al., CVPR 2018", **_SOLVED),
+                           "Sung et al., CVPR 2018",
+                           ours="The criterion is cross entropy, theirs the squared error; the comparator is one hidden layer "
+                                "on the features, theirs two convolutions on maps.",
+                           **_SOLVED),
     "black_box": Method(_black_box, "a transformer that reads the support", "no inner steps: in context",
-                        "Mishra et al., ICLR 2018", extends=False, **_SOLVED),
+                        "Mishra et al., ICLR 2018",
+                        ours="A transformer with learned positions is read out by the mean over all places; theirs has "
+                             "temporal convolutions between its attention and is read at the query's own place.",
+                        extends=False, **_SOLVED),
     "leo": Method(_leo, "encoder and decoder of the classes' latent codes, a rate for each dimension", _UNROLLED,
                   "Rusu et al., ICLR 2019",
+                  ours="The encoder is trained with the rest, theirs is pretrained; weights are decoded without a variance, "
+                       "the divergence is exact, and there is no penalty on the nets. See jaxmeta.bias.latent.",
                   inner_rate=(1.0, 1.0), inner_steps=10, evaluation_steps=10),
     "baseline_plus_plus": Method(_baseline_plus_plus, "encoder and cosine classifier of all training classes",
                                  "no inner steps: ordinary learning, fine-tuned in evaluation", "Chen et al., ICLR 2019",
+                                 ours="Fine-tuning by 20 steps of rate 1 on the whole support, on heads without learned norms; "
+                                      "theirs is 100 epochs of batches of 4, of rate 0.01, with momentum and decay.",
                                  inner_rate=(1.0, 1.0), inner_steps=20, evaluation_steps=20, sample=_batches),
-    "metaoptnet": Method(_of_encoder(algorithms.metaoptnet), "representation, scale of the machine's scores",
-                         "through the optimum of a support vector machine", "Lee et al., CVPR 2019", **_SOLVED),
+    "metaoptnet": Method(_of_encoder(algorithms.metaoptnet), "representation, scale of the machine's logits",
+                         "through the optimum of a support vector machine", "Lee et al., CVPR 2019",
+                         ours="The scale begins at e^2, theirs at 1. Solved otherwise than by their interior point method, to the same "
+                              "optimum.",
+                         **_SOLVED),
     "r2d2": Method(_of_encoder(algorithms.r2d2), "representation, strength of the ridge",
-                   "through the closed form of ridge regression", "Bertinetto et al., ICLR 2019", **_SOLVED),
+                   "through the closed form of ridge regression", "Bertinetto et al., ICLR 2019",
+                   ours="As the paper's equation; the authors' code has an offset in the ridge and a strength by example, and "
+                        "draws ways and shots in training.",
+                   **_SOLVED),
 }
 
 

@@ -25,7 +25,8 @@ def local_matching(ways: int, reach: int = 1) -> Learner:
        + \frac{1}{n_w P} \sum_{i \in w} \sum_q \log \sum_{|p - q|_\infty \le r} e^{-|x_p - s_{iq}|^2} $$
 
     The first term is the mean log-density of the query's places under mixtures of Gaussians at the support's, the second asks
-    that nothing of the support is missing. Local deformations are forgiven where prototypes of whole images would move.
+    that nothing of the support is missing (ours, after the two papers below; DN4 sums the cosines of the 3 places most alike
+    among all of a class). Local deformations are forgiven where prototypes of whole images would move.
 
     Args:
       ways: Number of classes in a task.

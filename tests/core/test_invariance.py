@@ -29,8 +29,6 @@ OF_THE_SUPPORT = ("leo", "local_matching_net", "matching_net", "metaoptnet", "pr
 DRAWN = ("baseline_plus_plus",)
 # They read a sequence, by weights of their own for every label and in an order of their own.
 READING = ("black_box", "snail")
-# Its few sweeps take the examples one after the other.
-IN_ORDER = ("metaoptnet",)
 
 
 @pytest.fixture(params=problems.ALGORITHMS, scope="module")
@@ -92,7 +90,7 @@ def test_predictions_follow_the_names_of_the_classes(member):
 
 
 def test_the_order_of_the_support_does_not_matter(member):
-    if member.name in (*READING, *IN_ORDER):
+    if member.name in READING:
         pytest.skip("it takes the examples one after the other")
     order = np.random.default_rng(0).permutation(len(member.task.support.y))
     shuffled = member.task._replace(support=jax.tree.map(lambda leaf: leaf[order], member.task.support))

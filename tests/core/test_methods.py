@@ -13,7 +13,7 @@ import jaxmeta as jm
 from jaxmeta.base import Bilevel
 from jaxmeta.estimator import scheduled, staged
 from jaxmeta.evaluation import curve
-from jaxmeta.experiment import Configuration, at_evaluation, build, complete
+from jaxmeta.experiment import METHODS, Configuration, at_evaluation, build, complete
 from jaxmeta.learner import local_matching, matching, support_vectors
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step
 from jaxmeta.tasks import labelled, quadratic_adapted, quadratic_learner
@@ -236,6 +236,13 @@ def test_pretraining_is_ordinary_learning_and_fine_tuning_leaves_the_body():
     assert not np.any(head)  # of the old head nothing is left
     plain = Bilevel(jm.representation(encoder), jm.learner.cosine(problems.WAYS, 2.0, optax.sgd(1.0), 3))
     chex.assert_trees_all_close((tuned, body), values(plain, theta[0], episode), rtol=1e-12)
+
+
+def test_every_record_says_what_of_it_is_ours():
+    silent = [name for name, method in METHODS.items() if not method.ours]
+    assert silent == ["boil"]  # as published
+    for name, method in METHODS.items():
+        assert method.ours[-1:] in ("", ".") and len(method.ours) < 250, name
 
 
 def test_batches_hold_every_class_under_its_own_label():
