@@ -1,6 +1,6 @@
 # `make demo` shows what jaxmeta does, `make test` runs the whole suite; each in a virtual environment of its own.
 # `make test-short` runs a short part on another interpreter, `make test-lowest` with the lowest versions that pyproject.toml allows;
-# `make long` measures what takes longer than CI may: run it before and after a change of the core.
+# `make long` tests and measures what takes longer than CI may: run it before and after a change of the core.
 # PYTHON chooses the interpreter, DEMO_STEPS and DEMO_EPISODES make the demonstration shorter or longer.
 PYTHON ?= python3
 DEMO_STEPS ?= 400
@@ -44,6 +44,7 @@ test-lowest:
 	.lowest/bin/python $(PYTEST) -m 'not slow' $(SHORT)
 
 long: .venv/installed
+	.venv/bin/python $(PYTEST) -m long
 	.venv/bin/python -m benchmarks.meta_step
 	.venv/bin/python -m benchmarks.small_step
 	.venv/bin/python -m benchmarks.long_runs

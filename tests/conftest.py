@@ -60,6 +60,8 @@ def group(item):
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.slow)
 
 
 def peak():

@@ -22,13 +22,13 @@ KEY = jax.random.key(0)
 
 
 # Scope "module" runs all tests of one member before the next: its one compiled estimate serves them all.
-# These are within members that stay; the quick suite leaves them out.
+# These are within members that stay.
 WITHIN = {f"bias: {name}" for name in ("initialisation", "shared body", "step sizes an element", "kronecker", "context",
                                        "representation", "initialisation of the head", "step size", "fixed proximal",
                                        "diagonal", "momentum")}
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in WITHIN else name for name in MEMBERS],
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.long) if name in WITHIN else name for name in MEMBERS],
                 scope="module")
 def member(request):
     return made(request.param)

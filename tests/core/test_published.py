@@ -58,8 +58,8 @@ def agrees(algorithm, theta, reference, state=None):
     references.agrees(algorithm, theta, reference, state=state, batch=one)
 
 
-@pytest.mark.parametrize("place, floor, sets", [(last_begun, 0.03, 3), (next_one, 0.0, 4)])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("place, floor, sets, count", [
+    (last_begun, 0.03, 3, 3), (next_one, 0.0, 4, 1), pytest.param(last_begun, 0.03, 3, 1, marks=pytest.mark.long)])
 def test_maml_plus_plus_is_the_authors(place, floor, sets, count):
     steps, anneal = 3, 4
     algorithm = jm.algorithms.maml_plus_plus(learner(steps), jm.named("scale"), anneal, floor=floor, place=place)
@@ -79,8 +79,9 @@ def test_maml_plus_plus_is_the_authors(place, floor, sets, count):
 
     one = jax.tree.map(lambda leaf: leaf[:1], problems.classified())
     state = algorithm.estimator.init(KEY, algorithm.bilevel, theta, one)
+    taken = jax.jit(lambda state: algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, one, state)[1])
     for _ in range(count):
-        _, state = algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, one, state)
+        state = taken(state)
     agrees(algorithm, theta, reference, state=state)
 
 
@@ -187,8 +188,8 @@ def test_leo_draws_codes_in_training_alone():
     theta = spread(algorithm.bilevel.init(KEY, task()))
     said = [jm.predict(jax.random.key(seed), algorithm.bilevel, theta, task()) for seed in range(2)]
     np.testing.assert_array_equal(*said)
-    assert len({float(algorithm.estimator.estimate(jax.random.key(seed), algorithm.bilevel, theta, one, ())[0].loss)
-                for seed in range(3)}) == 3
+    losses = jax.jit(lambda key: algorithm.estimator.estimate(key, algorithm.bilevel, theta, one, ())[0].loss)
+    assert len({float(losses(jax.random.key(seed))) for seed in range(3)}) == 3
     mean, deviation = jnp.ones((4000, 2)), jnp.full((4000, 2), 0.5)
     drawn = jm.bias.drawn_code(KEY, mean, deviation)
     np.testing.assert_allclose([drawn.mean(), drawn.std()], [1, 0.5], atol=0.03)
@@ -199,8 +200,8 @@ def test_leo_draws_codes_in_training_alone():
         jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(3), decoder, W).bilevel.init(KEY, task())
 
 
-@pytest.mark.parametrize("inductive", [False, True])
-@pytest.mark.parametrize("distance", [squared_distance, divergence])
+@pytest.mark.parametrize("inductive, distance", [
+    (True, squared_distance), (False, divergence), pytest.param(True, divergence, marks=pytest.mark.long)])
 def test_bootstrapped_maml_is_the_papers_and_judged_as_maml(inductive, distance):
     def centred(params, x, reference=None):  # a normalisation, by the rows that it may look at
         own = jnp.ones(len(x)) if reference is None else jnp.asarray(reference, float)
@@ -253,8 +254,9 @@ def undetached(means):
     return means
 
 
-@pytest.mark.parametrize("through", [jax.lax.stop_gradient, undetached])
-@pytest.mark.parametrize("generated, net", [(as_published, as_wide), (around_one, begun_at(0.0))])
+@pytest.mark.parametrize("generated, net, through", [
+    (as_published, as_wide, jax.lax.stop_gradient), (around_one, begun_at(0.0), undetached),
+    pytest.param(as_published, as_wide, undetached, marks=pytest.mark.long)])
 def test_alfa_is_the_authors(generated, net, through):
     algorithm = jm.algorithms.alfa(learner(2), net, generated, through)
     theta = spread(algorithm.bilevel.init(KEY, task()))
@@ -278,8 +280,8 @@ def test_alfa_is_the_authors(generated, net, through):
     agrees(algorithm, theta, reference)
 
 
-@pytest.mark.parametrize("through", [jax.lax.stop_gradient, undetached])
-@pytest.mark.parametrize("net", [as_wide, begun_at(3.0)])
+@pytest.mark.parametrize("net, through", [
+    (as_wide, jax.lax.stop_gradient), (begun_at(3.0), undetached), pytest.param(as_wide, undetached, marks=pytest.mark.long)])
 def test_l2f_is_the_authors(net, through):
     algorithm = jm.algorithms.l2f(learner(2), net, through)
     theta = spread(algorithm.bilevel.init(KEY, task()))

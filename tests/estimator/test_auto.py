@@ -47,7 +47,7 @@ def test_fewer_tasks_at_a_time_where_all_of_them_do_not_fit():
     assert part.bytes < whole.bytes and part.name.endswith("tasks at a time") and part.flops == whole.flops
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_where_nothing_fits_the_least_is_told():
     bilevel, theta, tasks = problem()
     with pytest.raises(ValueError, match=r"budget of 0.0 MB, got at least \d+\.\d MB \(.*\); give that much"):

@@ -37,7 +37,8 @@ ESTIMATORS = {
     "finite_difference": (of.unrolled(gradient=of.finite_difference()), PLAIN),
     "reverse over reverse": (of.unrolled(gradient=jax.grad), PLAIN),
 }
-QUICK = ("unrolled", "mixed", "binomial", "implicit")
+QUICK, MORE = ("unrolled", "mixed", "binomial", "implicit"), (
+    "auto", "truncated", "implicit nystrom", "sama", "forward", "pes", "reptile", "reversible", "staged", "in_training")
 
 
 def test_every_estimator_is_looked_at():
@@ -67,7 +68,9 @@ def tasks():
     return jm.Task(jm.Examples(x, y), jm.Examples(x, y), jnp.zeros(2, int))
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ESTIMATORS])
+@pytest.mark.parametrize("name", [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow if name in MORE else pytest.mark.long)
+    for name in ESTIMATORS])
 def test_no_estimator_keeps_a_tracer(name, silent):
     estimator, bias = ESTIMATORS[name]
     bilevel, batch = Bilevel(bias, learner()), tasks()

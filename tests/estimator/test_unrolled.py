@@ -113,11 +113,13 @@ def derivative(kind, gradient, plan):
 
 
 def cases():
-    """First derivatives of every way, the others of one way of each kind; the quick suite keeps the former of the latter."""
+    """First derivatives of every way, the others of one way of each kind; the quick suite keeps the former of the latter,
+    the long one has those that the rest imply."""
     for kind in DERIVATIVES:
         for way in WAYS if kind == "first" else (*QUICK, ("reverse", "binomial 3")):
-            quick = kind == "first" and way in QUICK
-            yield pytest.param(kind, *way, marks=() if quick else pytest.mark.slow, id=f"{kind}-{way[0]}-{way[1]}")
+            quick, long = kind == "first" and way in QUICK, kind in ("task by task", "forward")
+            marks = () if quick else pytest.mark.long if long else pytest.mark.slow
+            yield pytest.param(kind, *way, marks=marks, id=f"{kind}-{way[0]}-{way[1]}")
 
 
 @pytest.mark.parametrize(("kind", "gradient", "plan"), list(cases()))

@@ -271,7 +271,7 @@ def test_scores_are_not_kept_beyond_their_use():
     assert len(_optimal._BEST) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_tracer_is_kept():
     """JAX's own check: nothing that a program closed over is there when it is made."""
     body, examples = mlp((4,), None), Examples(X.astype(np.float32), Y)
