@@ -70,7 +70,7 @@ _BUDGET = 60_000  # meta-batches, with 32 tasks of 5 ways or 16 of 20: Finn et a
 
 PRESETS = {
     "quick": {
-        **{name: gradient_cell(name, 1000) for name in (*_GRADIENT, "black_box")},
+        **{name: gradient_cell(name, 1000) for name in (*_GRADIENT, "black_box", "snail")},
         **{name: gradient_cell(name, 500) for name in _SLOWER},
         **{name: metric_cell(name, 300) for name in _METRIC},
     },

@@ -58,6 +58,12 @@ def reader():
     return Model(init, lambda params, x, reference=None: last.apply(params["last"], places(params["each"], x)))
 
 
+def attentive_reader():
+    """SNAIL, small and in the dtype of its input."""
+    model = jm.models.snail(WAYS, filters=2, reach=4, attention=((2, 2), (2, 2)))
+    return model._replace(init=lambda key, x: jax.tree.map(lambda leaf: leaf.astype(x.dtype), model.init(key, x)))
+
+
 def classification(dtype=np.float64, shots=2, queries=2):
     """Episodes of Gaussian classes."""
     rng = np.random.default_rng(0)
@@ -118,6 +124,7 @@ ALGORITHMS = {
     "local_matching_net": lambda over=None: jm.algorithms.local_matching_net(smooth_model(None), WAYS, over=over),
     "relation_net": lambda over=None: jm.algorithms.relation_net(smooth_model(None), smooth_model(1), WAYS, over),
     "black_box": lambda over=None: jm.algorithms.black_box(smooth_model(None), reader(), WAYS, over),
+    "snail": lambda over=None: jm.algorithms.snail(smooth_model(None), WAYS, attentive_reader(), over),
     "metaoptnet": lambda over=None: jm.algorithms.metaoptnet(
         smooth_model(None), WAYS, learned={"log_cost": -1.0, "log_scale": 2.0}, over=over),
     # Without the term whose derivative holds the end of learning constant.

@@ -35,10 +35,12 @@ from jaxmeta.algorithms._encoders import (
     r2d2,
     relation_net,
     scaled_protonet,
+    snail,
 )
 
 __all__ = [
     "alfa", "anil", "baseline_plus_plus", "black_box", "boil", "bootstrapped_maml", "cavia", "fomaml", "imaml", "l2f", "leo",
     "local_matching_net", "maml", "maml_plus_plus", "matching_net", "meta_curvature", "meta_sgd", "metaoptnet", "msr",
-    "proto_maml", "protonet", "r2d2", "relation_net", "reptile", "scaled_protonet", "soft_tree_maml", "t_net", "tree_maml",
+    "proto_maml", "protonet", "r2d2", "relation_net", "reptile", "scaled_protonet", "snail", "soft_tree_maml", "t_net",
+    "tree_maml",
 ]

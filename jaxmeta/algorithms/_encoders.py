@@ -7,6 +7,7 @@ import math
 
 import optax
 
+from jaxmeta import models
 from jaxmeta.algorithms._method import method
 from jaxmeta.base import Algorithm, Bilevel, query_loss
 from jaxmeta.bias import (
@@ -81,7 +82,22 @@ def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) ->
 
 @method
 def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algorithm:
-    """A net that reads the support in context, as SNAIL's (Mishra et al., ICLR 2018) or a transformer's."""
+    """A net that reads the support in context, such as a transformer (Kirsch et al., 2022).
+
+    With `jaxmeta.models.in_context_transformer`, blocks, training and budget are ours; Kirsch et al. find what such nets need to
+    learn to learn at all. The support is read in an order drawn for each task.
+    """
+    return Algorithm(Bilevel(in_context(encoder, reader, ways), prototypes(ways), outer), unrolled(over=over))
+
+
+@method
+def snail(encoder, ways: int, reader=None, over=None, outer=query_loss) -> Algorithm:
+    """SNAIL: causal convolutions and attention read the support, then the query (Mishra et al., ICLR 2018).
+
+    `reader` is `jaxmeta.models.snail(ways)` where it is None. The paper's reader has as many dilations as its episodes need, ours 6;
+    encoder, optimiser and budget are whatever is given.
+    """
+    reader = models.snail(ways) if reader is None else reader
     return Algorithm(Bilevel(in_context(encoder, reader, ways), prototypes(ways), outer), unrolled(over=over))
 
 

@@ -50,18 +50,21 @@ def comparison(encoder: Model, comparator: Model, ways: int) -> Bias:
         pairs = jnp.concatenate([jnp.tile(finite, (len(x), 1)), jnp.repeat(x, ways, axis=0)], axis=1)
         return without(comparator.apply(theta["comparator"], pairs).reshape(len(x), ways), absent)
 
-    return _read(encoder, init, solve, logits)
+    return _read(encoder, init, lambda key, theta, support: solve(theta, support), logits)
 
 
 def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
     r"""A black-box learner: a net reads the support with its labels, and one query without, and says the query's label.
 
-    $$ logits(x) = g\big((f(x_1), 0, e_{y_1}), \ldots, (f(x_S), 0, e_{y_S}), (f(x), 1, 0)\big) $$
+    $$ logits(x) = g\big((f(x_{\pi 1}), 0, e_{y_{\pi 1}}), \ldots, (f(x_{\pi S}), 0, e_{y_{\pi S}}), (f(x), 1, 0)\big) $$
+
+    The order pi is drawn anew for each task, in training and in evaluation. Episodes come class by class, so that in that order a
+    place would say its label, and a reader that knows places would need to read none.
 
     Args:
       encoder: f, `[n, ...] -> [n, D]`.
-      reader: g, from sequences `[n, S + 1, D + ways + 1]` to `[n, ways]`, such as `jaxmeta.models.transformer(ways)`; each
-        query is read by itself.
+      reader: g, from sequences `[n, S + 1, D + ways + 1]` to `[n, ways]`, such as `jaxmeta.models.in_context_transformer(ways)`
+        or `jaxmeta.models.snail(ways)`, which say what they make of the last place; each query is read by itself.
       ways: Number of classes in a task.
 
     Returns:
@@ -77,6 +80,10 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
 
     def marked(x, labels, query):
         return jnp.concatenate([x, jnp.full((len(x), 1), query, x.dtype), labels], axis=1)
+
+    def start(key, theta, support: Examples):
+        order = jax.random.permutation(key, len(support.x))
+        return solve(theta, support._replace(x=support.x[order], y=support.y[order]))
 
     def solve(theta, support: Examples):
         if support.weight is not None:
@@ -94,15 +101,15 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
         support = embed(encoder, theta["encoder"], task.support)
         return theta | {"reader": reader.init(key_reader, sequences(solve(theta, support), support.x[:1]))}
 
-    return _read(encoder, init, solve, lambda theta, phi, x: reader.apply(theta["reader"], sequences(phi, x)))
+    return _read(encoder, init, start, lambda theta, phi, x: reader.apply(theta["reader"], sequences(phi, x)))
 
 
-def _read(encoder, init, solve, logits) -> Bias:
-    """The bias whose learner starts at `solve(theta, embedded support)`, is judged by `logits(theta, phi, f(x))` and stays."""
+def _read(encoder, init, begin, logits) -> Bias:
+    """The bias whose learner starts at `begin(key, theta, embedded support)`, is judged by `logits(theta, phi, f(x))` and stays."""
 
     def shape(theta, task, learner):
         def start(key, task):
-            return solve(theta, embed(encoder, theta["encoder"], task.support))
+            return begin(key, theta, embed(encoder, theta["encoder"], task.support))
 
         def predict(key, phi, batch):
             return logits(theta, phi, embed(encoder, theta["encoder"], batch).x)

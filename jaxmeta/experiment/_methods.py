@@ -108,7 +108,7 @@ def _relation_net(model, level: Level, over, outer):
 
 
 def _black_box(model, level: Level, over, outer):
-    return algorithms.black_box(model(None), models.transformer(level.ways), level.ways, over=over, outer=outer)
+    return algorithms.black_box(model(None), models.in_context_transformer(level.ways), level.ways, over=over, outer=outer)
 
 
 def _leo(model, level: Level, over, outer):
@@ -224,10 +224,15 @@ METHODS = {
                                 "on the features, theirs two convolutions on maps.",
                            **_SOLVED),
     "black_box": Method(_black_box, "a transformer that reads the support", "no inner steps: in context",
-                        "Mishra et al., ICLR 2018",
-                        ours="A transformer with learned positions is read out by the mean over all places; theirs has "
-                             "temporal convolutions between its attention and is read at the query's own place.",
+                        "after Kirsch et al., 2022",
+                        ours="All but the idea: a transformer without positions on an encoder's features, labels one-hot and as many as "
+                             "the ways; theirs reads raw data with inputs and labels projected at random.",
                         extends=False, **_SOLVED),
+    "snail": Method(_of_encoder(algorithms.snail), "convolutions and attention that read the support",
+                    "no inner steps: in context", "Mishra et al., ICLR 2018",
+                    ours="Its convolutions look back over 64 places, the paper's over an episode's length; its encoder is whatever "
+                         "is given.",
+                    extends=False, **_SOLVED),
     "leo": Method(_leo, "encoder and decoder of the classes' latent codes, a rate for each dimension", _UNROLLED,
                   "Rusu et al., ICLR 2019",
                   ours="The encoder is trained with the rest, theirs is pretrained; weights are decoded without a variance, "

@@ -8,7 +8,8 @@ from ._mlp import mlp
 from ._model import Model
 from ._normalisation import batch_norm, group_norm, layer_norm, none
 from ._resnet import resnet12
-from ._sequence import language_model, transformer
+from ._sequence import in_context_transformer, language_model, transformer
+from ._snail import snail
 
 __all__ = [
     "Model",
@@ -21,6 +22,7 @@ __all__ = [
     "equinox",
     "film",
     "group_norm",
+    "in_context_transformer",
     "language_model",
     "lax_conv",
     "layer_norm",
@@ -29,5 +31,6 @@ __all__ = [
     "nnx",
     "none",
     "resnet12",
+    "snail",
     "transformer",
 ]

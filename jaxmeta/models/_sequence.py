@@ -64,20 +64,24 @@ class _Block(nn.Module):
 
 
 class _Body(nn.Module):
-    """Embedding, positions, blocks and a last normalisation: `[n, l, c]` or `[n, l]` to `[n * l, d]`."""
+    """Embedding, positions if any, blocks and a last normalisation: `[n, l, c]` or `[n, l]` to `[n * l, d]`."""
 
     width: int
     blocks: int
     vocabulary: int | None
     block: dict
     remat: Callable
+    placed: bool = True
 
     @nn.compact
     def __call__(self, x):
         n, length = x.shape[:2]
         dtype = self.block["dtype"]
-        x, table = promote_dtype(self._embedded(x, dtype), self._positions(length), dtype=dtype)
-        x = (x + table[None, :length]).reshape(n * length, self.width)
+        x = self._embedded(x, dtype)
+        if self.placed:
+            x, table = promote_dtype(x, self._positions(length), dtype=dtype)
+            x = x + table[None, :length]
+        x = x.reshape(n * length, self.width)
         block = _Block(**self.block, parent=None)
         params = self.param("blocks", lambda key: jax.vmap(lambda key: block.init(key, x, length)["params"])(
             jax.random.split(key, self.blocks)))
@@ -109,6 +113,17 @@ class _Transformer(nn.Module):
         check_batch("transformer", x, "n l c" if self.body["vocabulary"] is None else "n l")
         rows = _Body(**self.body, name="body")(x)
         return Head(self.outputs, self.body["block"]["dtype"])(rows.reshape(*x.shape[:2], -1).mean(1))
+
+
+class _InContextTransformer(nn.Module):
+    outputs: int | None
+    body: dict
+
+    @nn.compact
+    def __call__(self, x, reference=None):
+        check_batch("in_context_transformer", x, "n l c")
+        rows = _Body(**self.body, placed=False, name="body")(x)
+        return Head(self.outputs, self.body["block"]["dtype"])(rows.reshape(*x.shape[:2], -1)[:, -1])
 
 
 class _LanguageModel(nn.Module):
@@ -164,6 +179,39 @@ def transformer(outputs: int | None = None, width: int = 128, blocks: int = 2, h
     """
     return linen(_Transformer(outputs, _body(width, blocks, heads, hidden, vocabulary, _everything, activation, remat,
                                              dtype)))
+
+
+def in_context_transformer(outputs: int | None = None, width: int = 128, blocks: int = 2, heads: int = 4,
+                           hidden: int | None = None, activation: Callable = jax.nn.gelu, remat: Callable = jax.lax.scan,
+                           dtype=None) -> Model:
+    r"""The transformer that reads a set and what is asked of it: no place has a number, and the last says the answer.
+
+    $$ y = \mathrm{norm}(h_B)_l W + b, $$
+
+    with blocks as in `transformer`, of which every place attends to all. The order of all places but the last changes nothing.
+
+    Args:
+      outputs: Width of the linear head, or None for the features of the last place.
+      width, blocks, heads, hidden, activation, remat, dtype: As in `transformer`.
+
+    Returns:
+      A `Model` from `x: [n, l, c]`, of any length, to `y: [n, outputs]`.
+
+    Raises:
+      ValueError: As `transformer`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> model = in_context_transformer(5, width=8)
+      >>> x = jax.random.normal(jax.random.key(1), (3, 6, 4))
+      >>> params = model.init(jax.random.key(0), x)
+      >>> turned = jnp.concatenate([x[:, 4::-1], x[:, 5:]], axis=1)
+      >>> bool(jnp.allclose(model.apply(params, x), model.apply(params, turned), atol=1e-5))
+      True
+
+    Paper: Kirsch et al., "General-purpose in-context learning by meta-learning transformers", 2022.
+    """
+    return linen(_InContextTransformer(outputs, _body(width, blocks, heads, hidden, None, _everything, activation, remat, dtype)))
 
 
 def language_model(vocabulary: int, width: int = 128, blocks: int = 2, heads: int = 4, hidden: int | None = None,

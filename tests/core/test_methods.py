@@ -171,14 +171,22 @@ def test_a_head_begins_at_prototypes():
 @pytest.mark.slow
 def test_a_transformer_reads_the_support_in_any_order():
     task = problems.one(problems.classified())
-    reader = jm.models.transformer(problems.WAYS, width=8, blocks=1, heads=2)
+    reader = jm.models.in_context_transformer(problems.WAYS, width=8, blocks=1, heads=2)
     algorithm = jm.algorithms.black_box(problems.smooth_model(None), reader, problems.WAYS)
     theta = algorithm.bilevel.init(KEY, task)
-    theta["reader"]["body"]["positions"] = jnp.zeros_like(theta["reader"]["body"]["positions"])
     turned = task._replace(support=jax.tree.map(lambda leaf: leaf[::-1], task.support))
     values = [jm.outcome(KEY, algorithm.bilevel, theta, each)[0] for each in (task, turned)]
     np.testing.assert_allclose(*values, rtol=1e-6)
     assert float(optax.tree.norm(jax.grad(lambda theta: jm.outcome(KEY, algorithm.bilevel, theta, task)[0])(theta))) > 1e-3
+
+
+def test_a_reader_that_knows_places_is_given_another_order_for_each_task():
+    places = jm.models.Model(lambda key, x: (), lambda params, x, reference=None: x[:, 0, -problems.WAYS:])  # the first label
+    bilevel, task = jm.algorithms.snail(problems.smooth_model(None), problems.WAYS, places).bilevel, problems.one(problems.classified())
+    theta = bilevel.init(KEY, task)
+    first = jax.vmap(lambda key: jm.predict(key, bilevel, theta, task)[0])(jax.random.split(KEY, 300))
+    np.testing.assert_allclose(first.mean(0), 1 / problems.WAYS, atol=0.1)
+    assert (first.sum(1) == 1).all()
 
 
 def test_a_warp_shapes_the_gradients_and_does_not_move():

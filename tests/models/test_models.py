@@ -15,11 +15,13 @@ from jaxmeta.models import (
     conv_places,
     film,
     group_norm,
+    in_context_transformer,
     lax_conv,
     layer_norm,
     mlp,
     none,
     resnet12,
+    snail,
     transformer,
 )
 
@@ -38,9 +40,12 @@ MODELS = {
     "conv4_film": (conv4_film(3, size=2, filters=4), (5, 17, 16, 3)),
     "resnet12": (resnet12(3, widths=(4, 6)), IMAGES),
     "transformer": (transformer(3, width=6, heads=2), WINDOWS),
+    "in_context_transformer": (in_context_transformer(3, width=6, heads=2, blocks=1), WINDOWS),
+    "snail": (snail(3, filters=3, reach=4, attention=((3, 2), (3, 2))), WINDOWS),
 }
 BATCH = {"conv4", "conv4 plain", "conv4_film", "conv_places", "conv1d", "resnet12"}
-COSTLY = {"resnet12", "conv4_film", "conv4 plain", "conv4 layer", "conv4 group", "transformer"}  # to compile; the whole suite has them
+# To compile; the whole suite has them.
+COSTLY = {"resnet12", "conv4_film", "conv4 plain", "conv4 layer", "conv4 group", "transformer", "in_context_transformer"}
 each = pytest.mark.parametrize("name", [
     pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])
 
