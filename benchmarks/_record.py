@@ -35,6 +35,7 @@ def environment(*packages: str) -> dict:
         "malloc": os.environ.get("GLIBC_TUNABLES", "as it comes"),
         "python": sys.version.split()[0],
         "versions": versions,
+        **({"device": sys.modules["jax"].devices()[0].device_kind} if "jax" in packages else {}),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
     }
