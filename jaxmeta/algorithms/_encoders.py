@@ -116,9 +116,13 @@ def metaoptnet(encoder, ways: int, cost: float = 0.1, learned=(("log_scale", _LO
 
 
 @method
-def r2d2(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
-    """R2-D2: a representation in which ridge regression suffices, its strength learned (Bertinetto et al., ICLR 2019)."""
-    head = functools.partial(ridge, ways)
+def r2d2(encoder, ways: int, over=None, outer=query_loss, head=ridge) -> Algorithm:
+    """R2-D2: a representation in which ridge regression suffices, its strength learned (Bertinetto et al., ICLR 2019).
+
+    `head` is the paper's equation, or with `jaxmeta.learner.mean_ridge` the authors' code, which has a bias and a strength for each
+    example. That the scale begins at e^2 is ours.
+    """
+    head = functools.partial(head, ways)
     bias = compose(hyperparameters(head, log_strength=0.0, log_scale=_LOG_SCALE, offset=0.0), representation(encoder))
     return Algorithm(Bilevel(bias, head(), outer), unrolled(over=over))
 

@@ -2,12 +2,12 @@
 
 from jaxmeta.learner._adam import adam
 from jaxmeta.learner._class_weights import cosine, dampened_sgd, linear
-from jaxmeta.learner._closed_form import matching, prototypes, ridge, ridge_regression
+from jaxmeta.learner._closed_form import matching, mean_ridge, prototypes, ridge, ridge_regression
 from jaxmeta.learner._crammer_singer import crammer_singer
 from jaxmeta.learner._criteria import cross_entropy, squared_error
 from jaxmeta.learner._gradient import gradient
 from jaxmeta.learner._local_matching import local_matching
 from jaxmeta.learner._support_vectors import support_vectors
 
-__all__ = ["adam", "cosine", "crammer_singer", "cross_entropy", "dampened_sgd", "gradient", "linear", "local_matching", "matching",
+__all__ = ["adam", "cosine", "crammer_singer", "cross_entropy", "dampened_sgd", "gradient", "linear", "local_matching", "matching", "mean_ridge",
            "prototypes", "ridge", "ridge_regression", "squared_error", "support_vectors"]

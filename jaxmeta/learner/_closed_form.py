@@ -63,16 +63,49 @@ def ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
 
     Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2), ICLR 2019.
     """
+    return _ridge(ways, lambda x: x, lambda total: log_strength, log_scale, offset)
+
+
+def mean_ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
+    r"""`ridge` as the code of R2-D2's authors has it: with a bias, and a strength for each example.
+
+    $$ W = \arg\min \tfrac{1}{n} |[x, 1] W - Y|^2 + l |W|^2, \quad logits = a\, [x, 1] W + b $$
+
+    One strength means the same for few examples and for many, where that of `ridge`, the paper's equation, weighs less the more
+    there are: take this one to train and judge at different ways or shots. n is the sum of the examples' weights.
+
+    Args:
+      ways, log_strength, log_scale, offset: As in `ridge`.
+
+    Returns:
+      A `Learner` whose phi is `[D + 1, ways]`, the bias last, for `Examples` with x `[n, D]`.
+
+    >>> import jax, jax.numpy as jnp, jaxmeta as jm
+    >>> pair = jm.Examples(jnp.array([[1.0], [3.0]]), jnp.array([0, 1]))
+    >>> phi = jm.adapt(jax.random.key(0), jm.learner.mean_ridge(2, log_strength=-20.0), jm.Task(pair, pair))
+    >>> [[f"{value:.2f}" for value in row] for row in phi]
+    [['-0.50', '0.50'], ['1.50', '-0.50']]
+
+    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2), ICLR 2019, and its code.
+    """
+    def lifted(x):
+        return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
+
+    return _ridge(ways, lifted, lambda total: log_strength + jnp.log(jnp.where(total == 0, 1, total)), log_scale, offset)
+
+
+def _ridge(ways, lifted, log_strength, log_scale, offset) -> Learner:
     _check.whole_number("ways", ways, least=1)
 
-    def solve(support: Examples) -> Float[Array, "D ways"]:
+    def solve(support: Examples):
         targets = members(support, ways)
-        weights = ridge_weights(support.x, targets, support.counting, log_strength)
+        weights = ridge_weights(lifted(support.x), targets, support.counting, log_strength(widened(targets).sum()))
         return or_infinite(weights, targets.sum(0)[None] != 0)
 
     def logits(phi, x):
         finite, absent = parted(phi, axis=0)
-        return without(jnp.exp(jnp.asarray(log_scale, x.dtype)) * (x @ finite) + jnp.asarray(offset, x.dtype), absent)
+        scores = lifted(x) @ finite
+        return without(jnp.exp(jnp.asarray(log_scale, x.dtype)) * scores + jnp.asarray(offset, x.dtype), absent)
 
     return solved(solve, logits)
 

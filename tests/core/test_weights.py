@@ -10,11 +10,21 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta.base import Bilevel, Examples, Task
-from jaxmeta.learner import cosine, linear, local_matching, matching, prototypes, ridge, ridge_regression, support_vectors
+from jaxmeta.learner import (
+    cosine,
+    linear,
+    local_matching,
+    matching,
+    mean_ridge,
+    prototypes,
+    ridge,
+    ridge_regression,
+    support_vectors,
+)
 
 KEY = jax.random.key(0)
 HEADS = {
-    "prototypes": prototypes, "ridge": ridge,
+    "prototypes": prototypes, "ridge": ridge, "mean ridge": mean_ridge,
     "ridge over dimensions": lambda ways: jm.representation(first(2)).shape((), episode(), ridge(ways)),
     "matching": matching, "local matching": local_matching, "support vectors": support_vectors,
     "linear": lambda ways: linear(ways, optax.sgd(0.5), 3), "cosine": lambda ways: cosine(ways, update=optax.sgd(0.5), steps=3),
@@ -97,7 +107,8 @@ def test_a_query_of_a_class_without_support_counts_nothing_and_is_told(head):
     assert np.isfinite(slope).all() and np.any(slope)
 
 
-@pytest.mark.parametrize("head", ["prototypes", "ridge", "ridge over dimensions", "matching", "linear", "gradient"])
+@pytest.mark.parametrize("head", ["prototypes", "ridge", "mean ridge", "ridge over dimensions", "matching", "linear",
+                                  "gradient"])
 def test_the_derivative_in_the_weights_is_the_difference_at_zero_as_well(head):
     task, learner = episode(), HEADS[head](3)
     weight = jnp.asarray([1.0, 0.5, 0.0, 1.0, 2.0, 1.0])
