@@ -84,8 +84,8 @@ def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) ->
 def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algorithm:
     """A net that reads the support in context, such as a transformer (Kirsch et al., 2022).
 
-    With `jaxmeta.models.in_context_transformer`, blocks, training and budget are ours; Kirsch et al. find what such nets need to
-    learn to learn at all. The support is read in an order drawn for each task.
+    With `jaxmeta.models.in_context_transformer`, blocks, training and budget are ours; Kirsch et al. find what such nets
+    need to learn to learn at all. The support is read in an order drawn for each task.
     """
     return Algorithm(Bilevel(in_context(encoder, reader, ways), prototypes(ways), outer), unrolled(over=over))
 
@@ -94,7 +94,7 @@ def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algori
 def snail(encoder, ways: int, reader=None, over=None, outer=query_loss) -> Algorithm:
     """SNAIL: causal convolutions and attention read the support, then the query (Mishra et al., ICLR 2018).
 
-    `reader` is `jaxmeta.models.snail(ways)` where it is None. The paper's reader has as many dilations as its episodes need, ours 6;
+    `reader` is `jaxmeta.models.snail(ways)` where it is None. The paper's has as many dilations as its episodes need, ours 6;
     encoder, optimiser and budget are whatever is given.
     """
     reader = models.snail(ways) if reader is None else reader
@@ -106,8 +106,8 @@ def metaoptnet(encoder, ways: int, cost: float = 0.1, learned=(("log_scale", _LO
                outer=query_loss) -> Algorithm:
     """MetaOptNet: a representation for a support vector machine (Lee et al., CVPR 2019).
 
-    As published, the machine is solved and its cost is fixed at 0.1; the scale of its scores is learned. That it begins at e^2 is
-    ours, theirs at 1, so `learned={"log_scale": 0.0}`; a cost that is learned too is ours, `learned={"log_scale": 2.0,
+    As published, the machine is solved and its cost is fixed at 0.1; the scale of its scores is learned. That it begins at e^2
+    is ours, theirs at 1, so `learned={"log_scale": 0.0}`; a cost that is learned too is ours, `learned={"log_scale": 2.0,
     "log_cost": math.log(0.1)}`.
     """
     head = functools.partial(support_vectors, ways, log_cost=math.log(cost))
@@ -119,8 +119,8 @@ def metaoptnet(encoder, ways: int, cost: float = 0.1, learned=(("log_scale", _LO
 def r2d2(encoder, ways: int, over=None, outer=query_loss, head=ridge) -> Algorithm:
     """R2-D2: a representation in which ridge regression suffices, its strength learned (Bertinetto et al., ICLR 2019).
 
-    `head` is the paper's equation, or with `jaxmeta.learner.mean_ridge` the authors' code, which has a bias and a strength for each
-    example. That the scale begins at e^2 is ours.
+    `head` is the paper's equation, or with `jaxmeta.learner.mean_ridge` the authors' code, which has a bias and a strength for
+    each example. That the scale begins at e^2 is ours.
     """
     head = functools.partial(head, ways)
     bias = compose(hyperparameters(head, log_strength=0.0, log_scale=_LOG_SCALE, offset=0.0), representation(encoder))

@@ -58,8 +58,8 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
 
     $$ logits(x) = g\big((f(x_{\pi 1}), 0, e_{y_{\pi 1}}), \ldots, (f(x_{\pi S}), 0, e_{y_{\pi S}}), (f(x), 1, 0)\big) $$
 
-    The order pi is drawn anew for each task, in training and in evaluation. Episodes come class by class, so that in that order a
-    place would say its label, and a reader that knows places would need to read none.
+    The order pi is drawn anew for each task, in training and in evaluation. Episodes come class by class, so that in that order
+    a place would say its label, and a reader that knows places would need to read none.
 
     Args:
       encoder: f, `[n, ...] -> [n, D]`.
@@ -105,7 +105,7 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
 
 
 def _read(encoder, init, begin, logits) -> Bias:
-    """The bias whose learner starts at `begin(key, theta, embedded support)`, is judged by `logits(theta, phi, f(x))` and stays."""
+    """The bias whose learner starts at `begin(key, theta, support)`, is judged by `logits(theta, phi, f(x))` and stays."""
 
     def shape(theta, task, learner):
         def start(key, task):

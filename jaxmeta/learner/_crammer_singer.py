@@ -1,4 +1,4 @@
-"""The dual of Crammer and Singer's machine, solved: which variables are free is searched for, what they are is one linear system.
+"""The dual of Crammer and Singer's machine, solved: a search for the free variables, and one linear system for what they are.
 
 Axis letters: `n` examples, `k` classes.
 """
@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-# Of the search: its first-order steps between two looks, how many looks, the multipliers' quadratic term and over-relaxation for a
-# Gram matrix of mean diagonal 1. Of features of an untrained Conv4, two looks at most are needed up to 20-way 5-shot.
+# Of the search: its first-order steps between two looks, how many looks, the multipliers' quadratic term and over-relaxation
+# for a Gram matrix of mean diagonal 1. Of features of an untrained Conv4, two looks at most are needed up to 20-way 5-shot.
 _STEPS, _LOOKS, _RHO, _OVER, _REFINEMENTS = 40, 50, 0.3, 1.6, 3
 
 exact = functools.partial(jax.default_matmul_precision, "highest")  # an accelerator's short products solve nothing
@@ -26,9 +26,9 @@ def crammer_singer(gram: Float[Array, "n n"], own: Float[Array, "n k"], cost: Fl
        \alpha_{ik} \le c_i [k = y_i], \quad \sum_k \alpha_{ik} = 0 $$
 
     Rounds of the alternating direction method of multipliers, all of whose steps share one inverse, guess which variables are
-    free, the others being at their bounds. On a guess the problem is a linear system, and a guess is right if its solution keeps
-    the bounds and no multiplier has the wrong sign. The search ends at the first right one; every example and class moves in every
-    step, so that it is as short under vmap.
+    free, the others being at their bounds. On a guess the problem is a linear system, and a guess is right if its solution
+    keeps the bounds and no multiplier has the wrong sign. The search ends at the first right one; every example and class moves
+    in every step, so that it is as short under vmap.
 
     The derivative is that of the linear system, of any order, forward or in reverse. Where an example has cost 0 it is that for
     a first cost: what it is nearest to violating, or nothing.
@@ -40,8 +40,9 @@ def crammer_singer(gram: Float[Array, "n n"], own: Float[Array, "n k"], cost: Fl
       present: The classes that take part; the others' variables are 0. None for all.
 
     Returns:
-      The variables. That they are the optimum is seen by the gap between $\tfrac{1}{2} |W|^2 + \sum_i c_i \max_k ([k \ne y_i] + s_{ik}
-      - s_{i y_i})$ and $\sum_i \alpha_{i y_i} - \tfrac{1}{2} |W|^2$, with $s = G \alpha$; $|W - W^*|^2$ is at most twice that gap.
+      The variables. That they are the optimum is seen by the gap between the primal value,
+      $\tfrac{1}{2} |W|^2 + \sum_i c_i \max_k ([k \ne y_i] + s_{ik} - s_{i y_i})$ with $s = G \alpha$, and the dual one,
+      $\sum_i \alpha_{i y_i} - \tfrac{1}{2} |W|^2$; $|W - W^*|^2$ is at most twice that gap.
 
     >>> import jax.numpy as jnp
     >>> crammer_singer(4 * jnp.eye(2), jnp.eye(2), 1.0).tolist()
@@ -128,10 +129,10 @@ def _search(gram, own, most, movable):
 
 
 def _held(gram, free, slope, fixed):
-    """The least of `1/2 tr(a' G a) - <slope, a>` of rows that sum to 0, `fixed` where they are not free, and the rows' multipliers.
+    """The least of `1/2 tr(a' G a) - <slope, a>` of rows that sum to 0, `fixed` where not free, and the rows' multipliers.
 
-    Of each class the free examples' system is solved by Cholesky's factors, the multipliers by the sum of their inverses. A little
-    is added to the diagonal, which there may be too few features to bound, and refined away.
+    Of each class the free examples' system is solved by Cholesky's factors, the multipliers by the sum of their inverses. A
+    little is added to the diagonal, since there may be fewer features than examples, and refined away.
     """
     fixed = jnp.where(free, 0, fixed)
     empty = ~free.any(1)

@@ -19,8 +19,8 @@ def support_vectors(ways: int, log_cost=math.log(0.1), log_scale=0.0) -> Learner
 
     $$ \min_W \tfrac{1}{2} |W|^2 + c \sum_i w_i \max_k \big( [k \ne y_i] + x_i (w_k - w_{y_i}) \big) $$
 
-    It is solved: the optimality conditions of its dual hold to 4e-11 of the margin in float64, in float32 to rounding. Its derivative is that of the optimum, by the linear system of the variables that are not at
-    their bounds, not that of steps.
+    It is solved: the optimality conditions of its dual hold to 4e-11 of the margin in float64, in float32 to rounding.
+    Its derivative is that of the optimum, by the linear system of the variables that are not at their bounds, not that of steps.
 
     Args:
       ways: Number of classes in a task.

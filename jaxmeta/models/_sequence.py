@@ -211,7 +211,8 @@ def in_context_transformer(outputs: int | None = None, width: int = 128, blocks:
 
     Paper: Kirsch et al., "General-purpose in-context learning by meta-learning transformers", 2022.
     """
-    return linen(_InContextTransformer(outputs, _body(width, blocks, heads, hidden, None, _everything, activation, remat, dtype)))
+    return linen(_InContextTransformer(outputs, _body(width, blocks, heads, hidden, None, _everything, activation, remat,
+                                                      dtype)))
 
 
 def language_model(vocabulary: int, width: int = 128, blocks: int = 2, heads: int = 4, hidden: int | None = None,

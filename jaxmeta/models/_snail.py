@@ -1,4 +1,7 @@
-"""SNAIL: temporal convolutions that gather and causal attention that looks up. Axis letters: `n` examples, `l` time, `c` channels."""
+"""SNAIL: temporal convolutions that gather and causal attention that looks up.
+
+Axis letters: `n` examples, `l` time, `c` channels.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ class _Body(nn.Module):
     @nn.compact
     def __call__(self, x):
         def layer(x, outputs):
-            rows = Dense(outputs, nn.initializers.glorot_uniform(), self.dtype, name=f"dense{len(made)}")(x.reshape(-1, x.shape[-1]))
+            dense = Dense(outputs, nn.initializers.glorot_uniform(), self.dtype, name=f"dense{len(made)}")
+            rows = dense(x.reshape(-1, x.shape[-1]))
             made.append(outputs)
             return rows.reshape(*x.shape[:2], outputs)
 
@@ -71,8 +75,8 @@ def snail(outputs: int | None = None, filters: int = 128, reach: int = 64,
     Args:
       outputs: Width of the linear head (parameters `head`), or None for the features of the last place.
       filters: Channels that each convolution adds, 128 in the paper.
-      reach: How many places convolutions look back over: there are log2(reach) dilations between two attentions, rounded up. The
-        paper takes the episode's length, ways times shots and the query.
+      reach: How many places convolutions look back over: there are log2(reach) dilations between two attentions, rounded up.
+        The paper takes the episode's length, ways times shots and the query.
       attention: Widths of keys and values of each attention, the paper's for Omniglot and mini-ImageNet.
       dtype: Dtype of the computation; None takes that of input and parameters (which are float32).
 

@@ -170,7 +170,8 @@ def test_a_transformer_in_context_is_indifferent_to_the_order_and_says_labels_as
     labels = jnp.arange(WAYS) + problems.WIDTH + 1
     embedding = embedding.at[labels].set(embedding[labels[renaming]])
     head = jax.tree.map(lambda leaf: leaf[..., renaming], reader["head"])
-    other = theta | {"reader": {"body": reader["body"] | {"dense": reader["body"]["dense"] | {"kernel": embedding}}, "head": head}}
+    body = reader["body"] | {"dense": reader["body"]["dense"] | {"kernel": embedding}}
+    other = theta | {"reader": {"body": body, "head": head}}
     renamed = task._replace(support=task.support._replace(y=jnp.asarray(np.argsort(renaming))[task.support.y]))
     plain = jm.predict(KEY, bilevel, theta, task)
     turned = task._replace(support=jax.tree.map(lambda leaf: leaf[::-1], task.support))

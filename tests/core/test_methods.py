@@ -182,7 +182,8 @@ def test_a_transformer_reads_the_support_in_any_order():
 
 def test_a_reader_that_knows_places_is_given_another_order_for_each_task():
     places = jm.models.Model(lambda key, x: (), lambda params, x, reference=None: x[:, 0, -problems.WAYS:])  # the first label
-    bilevel, task = jm.algorithms.snail(problems.smooth_model(None), problems.WAYS, places).bilevel, problems.one(problems.classified())
+    bilevel = jm.algorithms.snail(problems.smooth_model(None), problems.WAYS, places).bilevel
+    task = problems.one(problems.classified())
     theta = bilevel.init(KEY, task)
     first = jax.vmap(lambda key: jm.predict(key, bilevel, theta, task)[0])(jax.random.split(KEY, 300))
     np.testing.assert_allclose(first.mean(0), 1 / problems.WAYS, atol=0.1)
