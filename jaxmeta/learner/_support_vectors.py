@@ -20,7 +20,7 @@ def support_vectors(ways: int, log_cost=math.log(0.1), log_scale=0.0) -> Learner
     $$ \min_W \tfrac{1}{2} |W|^2 + c \sum_i w_i \max_k \big( [k \ne y_i] + x_i (w_k - w_{y_i}) \big) $$
 
     It is solved: the optimality conditions of its dual hold to 4e-11 of the margin in float64, in float32 to rounding.
-    Its derivative is that of the optimum, by the linear system of the variables that are not at their bounds, not that of steps.
+    Its derivative is that of the optimum, by a linear system of the variables that are not at their bounds, not of steps.
 
     Args:
       ways: Number of classes in a task.
@@ -36,7 +36,7 @@ def support_vectors(ways: int, log_cost=math.log(0.1), log_scale=0.0) -> Learner
     >>> pair = jm.Examples(jnp.array([[2.0, 0.0], [0.0, 2.0]]), jnp.array([0, 1]))
     >>> head = jm.learner.support_vectors(2, log_cost=0.0)
     >>> [[f"{value:.3f}" for value in row] for row in jm.adapt(jax.random.key(0), head, jm.Task(pair, pair))]
-    [['0.125', '-0.125'], ['-0.125', '0.125']]
+    [['0.250', '-0.250'], ['-0.250', '0.250']]
 
     References: Crammer and Singer, JMLR 2001; Lee et al., Meta-learning with differentiable convex optimization (MetaOptNet),
     CVPR 2019, who solve it by an interior point method (OptNet, Amos and Kolter, ICML 2017).
