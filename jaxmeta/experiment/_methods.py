@@ -251,7 +251,7 @@ METHODS = {
                          **_SOLVED),
     "r2d2": Method(_of_encoder(algorithms.r2d2), "representation, strength of the ridge",
                    "through the closed form of ridge regression", "Bertinetto et al., ICLR 2019",
-                   ours="As the paper's equation; the authors' code has an offset in the ridge and a strength by example, and "
+                   ours="As the paper's equation; the authors' code (head=mean_ridge) has a bias in it and a strength by example, and "
                         "draws ways and shots in training.",
                    **_SOLVED),
 }

@@ -7,11 +7,12 @@ import jaxmeta as jm
 
 # Where the reference of every method is.
 PLACES = {
+    "test_methods": ("local_matching_net",),
     "test_published": ("alfa", "baseline_plus_plus", "bootstrapped_maml", "l2f", "leo", "maml_plus_plus"),
     "test_published_adapting": ("anil", "boil", "cavia", "fomaml", "imaml", "maml", "meta_curvature", "meta_sgd", "msr",
                                 "proto_maml", "reptile", "soft_tree_maml", "t_net", "tree_maml"),
-    "test_heads": ("black_box", "local_matching_net", "matching_net", "metaoptnet", "protonet", "r2d2", "relation_net",
-                   "scaled_protonet"),
+    "test_heads": ("black_box", "matching_net", "metaoptnet", "protonet", "r2d2", "relation_net",
+                   "scaled_protonet", "snail"),
 }
 
 
