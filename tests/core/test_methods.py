@@ -53,6 +53,7 @@ def places(n, seed, shape=(3, 4), c=2):
 
 
 def test_places_are_matched_with_places_nearby():
+    """The head of local_matching_net, by its formula."""
     support, labels = places(5, 0), np.array([0, 1, 2, 0, 1])
     query, targets = places(4, 1), np.array([2, 0, 1, 1])
     learner = local_matching(3, reach=1)
