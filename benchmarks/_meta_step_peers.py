@@ -1,8 +1,10 @@
-"""The peers of `meta_step.py` and `small_step.py`: a worker that never imports jax, and answers requests, a JSON line each.
+"""The peers of `meta_step.py` and `small_step.py`: a worker that never imports jax, and answers
+requests, a JSON line each.
 
-Request `{"system": ..., "steps": K, "rate": lr, "file": npz, "repeats": 1}`; reply `{"ms": ..., "cpu_ms": ..., "loss": ...,
-"norm": ...}`, the times those of one of the repeats, or `{"error": ...}` for a system that is not installed. The names of the
-weights in the file say which net they are of. Started by the two scripts in the peers' own environment.
+Request `{"system": ..., "steps": K, "rate": lr, "file": npz, "repeats": 1}`; reply
+`{"ms": ..., "cpu_ms": ..., "loss": ..., "norm": ...}`, the times those of one of the repeats, or
+`{"error": ...}` for a system that is not installed. The names of the weights in the file say which
+net they are of. Started by the two scripts in the peers' own environment.
 """
 
 import functools
@@ -12,13 +14,17 @@ import os
 import sys
 import time
 
-os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # a first step compiles, as a user's first does
+os.environ.setdefault(
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1"
+)  # a first step compiles, as a user's first does
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+torch.set_num_threads(
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+)
 
 
 def parameter(array):
@@ -34,14 +40,21 @@ class Conv4(torch.nn.Module):
         super().__init__()
         blocks = range(1, 5)
         self.kernels = torch.nn.ParameterList(
-            [parameter(arrays[f"body/conv{i}/kernel"].transpose(3, 2, 0, 1)) for i in blocks])
-        self.scales = torch.nn.ParameterList([parameter(arrays[f"body/norm{i}/scale"]) for i in blocks])
-        self.offsets = torch.nn.ParameterList([parameter(arrays[f"body/norm{i}/offset"]) for i in blocks])
+            [parameter(arrays[f"body/conv{i}/kernel"].transpose(3, 2, 0, 1)) for i in blocks]
+        )
+        self.scales = torch.nn.ParameterList(
+            [parameter(arrays[f"body/norm{i}/scale"]) for i in blocks]
+        )
+        self.offsets = torch.nn.ParameterList(
+            [parameter(arrays[f"body/norm{i}/offset"]) for i in blocks]
+        )
         self.kernel, self.bias = parameter(arrays["head/kernel"].T), parameter(arrays["head/bias"])
 
     def forward(self, x):
         for kernel, scale, offset in zip(self.kernels, self.scales, self.offsets):
-            x = F.batch_norm(F.conv2d(x, kernel, padding=1), None, None, scale, offset, training=True, eps=1e-5)
+            x = F.batch_norm(
+                F.conv2d(x, kernel, padding=1), None, None, scale, offset, training=True, eps=1e-5
+            )
             x = F.max_pool2d(F.relu(x), 2)
         return F.linear(x.flatten(1), self.kernel, self.bias)
 
@@ -60,8 +73,12 @@ class MLP(torch.nn.Module):
     def __init__(self, arrays):
         super().__init__()
         layers = "body/dense1", "body/dense2", "head"
-        self.kernels = torch.nn.ParameterList([parameter(arrays[f"{layer}/kernel"].T) for layer in layers])
-        self.biases = torch.nn.ParameterList([parameter(arrays[f"{layer}/bias"]) for layer in layers])
+        self.kernels = torch.nn.ParameterList(
+            [parameter(arrays[f"{layer}/kernel"].T) for layer in layers]
+        )
+        self.biases = torch.nn.ParameterList(
+            [parameter(arrays[f"{layer}/bias"]) for layer in layers]
+        )
 
     def forward(self, x):
         *hidden, head = zip(self.kernels, self.biases)
@@ -75,7 +92,8 @@ class MLP(torch.nn.Module):
 
 
 def func_step(net, steps, rate):
-    """vmap over tasks of the gradient through the inner steps, as a function of parameters and tasks."""
+    """vmap over tasks of the gradient through the inner steps, as a function of parameters and
+    tasks."""
     from torch.func import functional_call, grad, grad_and_value, vmap
 
     def loss(params, x, y):
@@ -155,8 +173,13 @@ def torch_loop(net, tasks, steps, rate):
     return total, [p.grad for p in net.parameters()]
 
 
-SYSTEMS = {"torch.func": torch_func, "torch.compile": functools.partial(torch_func, make=compiled_step),
-           "torch.autograd loop": torch_loop, "TorchOpt": torchopt_, "higher": higher_}
+SYSTEMS = {
+    "torch.func": torch_func,
+    "torch.compile": functools.partial(torch_func, make=compiled_step),
+    "torch.autograd loop": torch_loop,
+    "TorchOpt": torchopt_,
+    "higher": higher_,
+}
 
 
 def load(path):
@@ -172,7 +195,9 @@ def main():
         try:
             if request["system"] == "versions":
                 names = ("torch", "torchopt", "higher")
-                reply = {d.name: d.version for d in importlib.metadata.distributions() if d.name in names}
+                reply = {
+                    d.name: d.version for d in importlib.metadata.distributions() if d.name in names
+                }
             else:
                 if request["file"] not in loaded:
                     loaded[request["file"]] = load(request["file"])
@@ -180,9 +205,13 @@ def main():
                 begin, begin_cpu = time.perf_counter(), time.process_time()
                 repeats = request.get("repeats", 1)
                 for _ in range(repeats):
-                    value, grads = SYSTEMS[request["system"]](net, tasks, request["steps"], request["rate"])
-                elapsed, cpu = (1e3 * seconds / repeats for seconds in (
-                    time.perf_counter() - begin, time.process_time() - begin_cpu))
+                    value, grads = SYSTEMS[request["system"]](
+                        net, tasks, request["steps"], request["rate"]
+                    )
+                elapsed, cpu = (
+                    1e3 * seconds / repeats
+                    for seconds in (time.perf_counter() - begin, time.process_time() - begin_cpu)
+                )
                 norm = torch.sqrt(sum((g.double() ** 2).sum() for g in grads))
                 reply = {"ms": elapsed, "cpu_ms": cpu, "loss": float(value), "norm": float(norm)}
         except Exception as error:  # the parent decides what a failing peer means

@@ -2,9 +2,10 @@
 
     python -m benchmarks.before_after a3cc0c1 [--rounds 15] [--only meta_step small_step long_runs]
 
-Each version, the given commit and the working tree, has a process of its own that makes the problems of `meta_step`, `small_step`
-and `long_runs` as that version's benchmarks have them, compiles them and waits; they run in turns, so that a slow minute of the
-machine hits both. Ratios are after to before, of medians with 95 % intervals over rounds, of wall time and of processor time.
+Each version, the given commit and the working tree, has a process of its own that makes the
+problems of `meta_step`, `small_step` and `long_runs` as that version's benchmarks have them,
+compiles them and waits; they run in turns, so that a slow minute of the machine hits both. Ratios
+are after to before, of medians with 95 % intervals over rounds, of wall time and of processor time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
-LONG = "linearised, all stored", "linearised, parameters rebuilt", "mixed, all stored", "mixed, each step recomputed"
+LONG = (
+    "linearised, all stored",
+    "linearised, parameters rebuilt",
+    "mixed, all stored",
+    "mixed, each step recomputed",
+)
 
 
 def meta_step() -> dict:
@@ -29,8 +35,12 @@ def meta_step() -> dict:
     def system(ways, steps, tasks):
         return jax_system(our_step(ways, steps), *problem(ways, tasks, 0), OUTER)[0]
 
-    return {f"Conv4, {ways} ways, K = {steps}, {tasks} tasks": functools.partial(system, ways, steps, tasks)
-            for ways, steps, tasks in ((5, 1, 32), (5, 5, 8), (20, 1, 8))}
+    return {
+        f"Conv4, {ways} ways, K = {steps}, {tasks} tasks": functools.partial(
+            system, ways, steps, tasks
+        )
+        for ways, steps, tasks in ((5, 1, 32), (5, 5, 8), (20, 1, 8))
+    }
 
 
 def small_step() -> dict:
@@ -40,7 +50,10 @@ def small_step() -> dict:
         run, _ = our_system(estimator, *problem(0), 100)
         return lambda: run(100)
 
-    return {f"sinusoids, {name}": functools.partial(system, estimator) for name, estimator in OURS.items()}
+    return {
+        f"sinusoids, {name}": functools.partial(system, estimator)
+        for name, estimator in OURS.items()
+    }
 
 
 def long_runs() -> dict:
@@ -58,7 +71,8 @@ BENCHMARKS = {"meta_step": meta_step, "small_step": small_step, "long_runs": lon
 
 
 def serve():
-    """A version's process: told the names of its steps to make or to run, it answers with the times, a line each."""
+    """A version's process: told the names of its steps to make or to run, it answers with the
+    times, a line each."""
     runs = {}
     for line in sys.stdin:
         benchmark, name = json.loads(line)
@@ -79,8 +93,14 @@ class Version:
     """The process of one checkout."""
 
     def __init__(self, checkout):
-        self.process = subprocess.Popen([sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env=os.environ | {"PYTHONPATH": str(checkout)}, cwd=checkout)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(checkout)},
+            cwd=checkout,
+        )
 
     def ask(self, benchmark, name=None):
         self.process.stdin.write(json.dumps([benchmark, name]) + "\n")
@@ -93,7 +113,8 @@ class Version:
 
 
 def measure(before: Version, after: Version, benchmarks, rounds: int):
-    """Of one step after another its name, and the ratios of after to before with the raw milliseconds."""
+    """Of one step after another its name, and the ratios of after to before with the raw
+    milliseconds."""
     from benchmarks._record import median_ratio
 
     for benchmark in benchmarks:
@@ -105,15 +126,25 @@ def measure(before: Version, after: Version, benchmarks, rounds: int):
                 turns = [("before", before), ("after", after)]
                 for which, version in turns if index % 2 else reversed(turns):
                     times[which].append(version.ask(benchmark, name))
-            wall, cpu = ({which: [each[what] for each in times[which]] for which in times} for what in (0, 1))
-            ratios = {"wall": median_ratio(wall["after"], wall["before"]), "processor": median_ratio(cpu["after"], cpu["before"])}
-            shown = "   ".join(f"{what} {of['ratio']:.3f} [{of['low']:.3f}, {of['high']:.3f}]" for what, of in ratios.items())
+            wall, cpu = (
+                {which: [each[what] for each in times[which]] for which in times} for what in (0, 1)
+            )
+            ratios = {
+                "wall": median_ratio(wall["after"], wall["before"]),
+                "processor": median_ratio(cpu["after"], cpu["before"]),
+            }
+            shown = "   ".join(
+                f"{what} {of['ratio']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"
+                for what, of in ratios.items()
+            )
             print(f"  {name:48s} {shown}", flush=True)
             yield name, ratios | {"wall_ms": wall, "processor_ms": cpu}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("commit", nargs="?", help="the version before")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
     parser.add_argument("--rounds", type=int, default=15)

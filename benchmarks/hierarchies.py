@@ -3,12 +3,14 @@
     python -m benchmarks.hierarchies --data digits [--shots 5 20 100] [--seeds 20] [--learners weak strong]
     python -m benchmarks.hierarchies --table            # what all runs so far say
 
-A run is a seed and a number of examples a class: train, derive every tree from the training examples alone, fit a model at
-every node, test. Where there are people (hapt, watch), parts are people: one part in four is the test, the other three are the
-folds of all inner cross-validation, and the examples of a class come from the three alike. The node learners are the same for
-all trees: weak, ridge in closed form whose penalty the flat tree's cross-validation chooses for all; strong, a net of 64 hidden
-units of its own at every node. Decoding is by path product (greedy is recorded too). Differences to flat are paired: the same
-examples, the same test. Every finished run is written at once, and not run again.
+A run is a seed and a number of examples a class: train, derive every tree from the training
+examples alone, fit a model at every node, test. Where there are people (hapt, watch), parts are
+people: one part in four is the test, the other three are the folds of all inner cross-validation,
+and the examples of a class come from the three alike. The node learners are the same for all trees:
+weak, ridge in closed form whose penalty the flat tree's cross-validation chooses for all; strong, a
+net of 64 hidden units of its own at every node. Decoding is by path product (greedy is recorded
+too). Differences to flat are paired: the same examples, the same test. Every finished run is
+written at once, and not run again.
 """
 
 import argparse
@@ -23,11 +25,17 @@ from jaxmeta import hierarchy as jh
 from jaxmeta._random import generator
 from jaxmeta.experiment import _concepts as concepts
 
-SHOTS = {"digits": (5, 20, 100), "watch": (5, 20, 100), "hapt_transitions": (5, 20, 100, 500), "mnist": (5, 20, 100, 500)}
+SHOTS = {
+    "digits": (5, 20, 100),
+    "watch": (5, 20, 100),
+    "hapt_transitions": (5, 20, 100, 500),
+    "mnist": (5, 20, 100, 500),
+}
 EXPERT = {
     # Loops; strokes; curves.
     "digits": (((0, 6), (8, 9)), ((1, 7), 4), (2, (3, 5))),
-    # Moving (level, stairs), still (upright, lying), transitions (between upright postures, to lying, from lying).
+    # Moving (level, stairs), still (upright, lying), transitions (between upright postures, to
+    # lying, from lying).
     "hapt_transitions": ((0, (1, 2)), ((3, 4), 5), ((6, 7), (8, 10), (9, 11))),
     # Pendulum; raising the arm; turning the forearm; pulling the shoulder blade up or back.
     "watch": (0, (1, 2), (3, 4), (5, 6)),
@@ -60,10 +68,23 @@ def derived(key, dataset, train, learner):
         "exact optimum": by("optimal"),
         "optimum by lower bound": by("lower-bound"),
     }
-    candidates = [trees[name] for name in ("flat", "transfer affinity", "clustering", "confusion", "class means, Ward",
-                                           "exact optimum")]
+    candidates = [
+        trees[name]
+        for name in (
+            "flat",
+            "transfer affinity",
+            "clustering",
+            "confusion",
+            "class means, Ward",
+            "exact optimum",
+        )
+    ]
     trees["one standard error"] = jh.one_standard_error(learner, candidates, *train)
-    return trees, {name: each for name, each in concepts.regrets(trees, node_scores()).items() if each is not None}
+    return trees, {
+        name: each
+        for name, each in concepts.regrets(trees, node_scores()).items()
+        if each is not None
+    }
 
 
 def tested(key, tree, head, train, test, shots):
@@ -71,13 +92,16 @@ def tested(key, tree, head, train, test, shots):
     logs = concepts.fitted_log_probabilities(key, tree, head, train, test.x, shots)
     best, down = np.asarray(jh.most_probable(tree, logs)), np.asarray(jh.greedy(tree, logs))
     hits = best == test.y
-    return {"accuracy": float(hits.mean()), "greedy": float((down == test.y).mean()),
-            "balanced": float(np.mean([hits[test.y == label].mean() for label in np.unique(test.y)]))}
+    return {
+        "accuracy": float(hits.mean()),
+        "greedy": float((down == test.y).mean()),
+        "balanced": float(np.mean([hits[test.y == label].mean() for label in np.unique(test.y)])),
+    }
 
 
 def widened(key, train, test):
-    """Inputs with random rectified features beside, so that a flat linear model has as many parameters as
-    C - 1 binary nodes."""
+    """Inputs with random rectified features beside, so that a flat linear model has as many
+    parameters as C - 1 binary nodes."""
     x, y, _ = train
     classes = int(y.max()) + 1
     more = round(x.shape[1] * ((2 * classes - 2) / classes - 1))
@@ -94,21 +118,40 @@ def run(dataset, x, shots, seed, learners):
     classes = len(dataset.class_names)
     penalty = concepts.chosen_penalty(train)
     trees, regrets = derived(keys[0], dataset, train, jh.ridge(penalty))
-    found = {"penalty": penalty, "examples": len(train[1]), "regret": regrets,
-             "trees": {name: str(tree.nested()) for name, tree in trees.items()},
-             "kappa": {name: float(jh.triplet_kappa(tree, trees["expert"])) for name, tree in trees.items()}}
+    found = {
+        "penalty": penalty,
+        "examples": len(train[1]),
+        "regret": regrets,
+        "trees": {name: str(tree.nested()) for name, tree in trees.items()},
+        "kappa": {
+            name: float(jh.triplet_kappa(tree, trees["expert"])) for name, tree in trees.items()
+        },
+    }
     for name in learners:
         head = concepts.HEADS[name](penalty)
-        found[name] = {method: tested(keys[1], tree, head, train, test, shots) for method, tree in trees.items()}
-        matched = (tested(keys[1], trees["flat"], head, *widened(keys[2], train, test), shots) if name == "weak" else
-                   tested(keys[1], trees["flat"], jh.network_head((concepts.HIDDEN * (classes - 1),), steps=300, batch=64),
-                          train, test, shots))
+        found[name] = {
+            method: tested(keys[1], tree, head, train, test, shots)
+            for method, tree in trees.items()
+        }
+        matched = (
+            tested(keys[1], trees["flat"], head, *widened(keys[2], train, test), shots)
+            if name == "weak"
+            else tested(
+                keys[1],
+                trees["flat"],
+                jh.network_head((concepts.HIDDEN * (classes - 1),), steps=300, batch=64),
+                train,
+                test,
+                shots,
+            )
+        )
         found[name]["flat, as many parameters"] = matched
     return found
 
 
 def saved(curve, flat, shots):
-    """The examples a class that flat needs for what a method reaches with `shots`, over `shots`; by interpolation in log n."""
+    """The examples a class that flat needs for what a method reaches with `shots`, over `shots`; by
+    interpolation in log n."""
     ns = sorted(flat)
     accuracies = np.maximum.accumulate([flat[n] for n in ns])
     if curve > accuracies[-1]:
@@ -131,8 +174,10 @@ def table(metric):
             shots = sorted(cells)
             methods = list(cells[shots[0]][0][learner])
             flat = {n: np.array([one[learner]["flat"][metric] for one in cells[n]]) for n in shots}
-            print(f"\n{record['data']}, {learner} nodes, {metric}, points over flat +- 95 % of {len(cells[shots[0]])} "
-                  "paired runs")
+            print(
+                f"\n{record['data']}, {learner} nodes, {metric}, points over flat +- 95 % of {len(cells[shots[0]])} "
+                "paired runs"
+            )
             print(f"{'examples a class':28s}" + "".join(f"{n:>16d}" for n in shots))
             print(f"{'flat itself':28s}" + "".join(f"{100 * flat[n].mean():16.2f}" for n in shots))
             for method in methods[1:]:
@@ -143,19 +188,34 @@ def table(metric):
                     row += f"{mean:+9.2f} +-{half:5.2f}"
                 print(f"{method:28s}{row}")
             means = {n: flat[n].mean() for n in shots}
-            best = {n: max(methods[1:], key=lambda m: np.mean([one[learner][m][metric] for one in cells[n]])) for n in shots}
+            best = {
+                n: max(
+                    methods[1:],
+                    key=lambda m: np.mean([one[learner][m][metric] for one in cells[n]]),
+                )
+                for n in shots
+            }
             for n in shots:
-                value = saved(np.mean([one[learner][best[n]][metric] for one in cells[n]]), means, n)
-                print(f"  at {n}: the best is {best[n]}; flat needs "
-                      f"{'more than was tried' if value is None else f'{value:.2f}'} times the examples for it")
+                value = saved(
+                    np.mean([one[learner][best[n]][metric] for one in cells[n]]), means, n
+                )
+                print(
+                    f"  at {n}: the best is {best[n]}; flat needs "
+                    f"{'more than was tried' if value is None else f'{value:.2f}'} times the "
+                    "examples for it"
+                )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", choices=SHOTS)
     parser.add_argument("--shots", type=int, nargs="+")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--learners", nargs="+", choices=("weak", "strong"), default=["weak", "strong"])
+    parser.add_argument(
+        "--learners", nargs="+", choices=("weak", "strong"), default=["weak", "strong"]
+    )
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--metric", choices=("accuracy", "balanced", "greedy"), default="accuracy")
     given = parser.parse_args()
@@ -170,10 +230,19 @@ def main():
             name = f"{shots}/{seed}"
             if set(given.learners) <= set(record["runs"].get(name, {})):
                 continue
-            record["runs"][name] = record["runs"].get(name, {}) | run(dataset, x, shots, seed, given.learners)
+            record["runs"][name] = record["runs"].get(name, {}) | run(
+                dataset, x, shots, seed, given.learners
+            )
             record["environment"] = environment("jax", "jaxlib", "scipy", "scikit-learn")
             write(f"hierarchies_{given.data}", record)
-            print(name, {k: round(v["accuracy"], 3) for k, v in record["runs"][name][given.learners[0]].items()}, flush=True)
+            print(
+                name,
+                {
+                    k: round(v["accuracy"], 3)
+                    for k, v in record["runs"][name][given.learners[0]].items()
+                },
+                flush=True,
+            )
     print(f"wrote {path}")
 
 

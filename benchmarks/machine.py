@@ -1,10 +1,12 @@
-"""Is MetaOptNet's support vector machine solved, and at what cost beside 15 sweeps of one-example steps on its dual?
+"""Is MetaOptNet's support vector machine solved, and at what cost beside 15 sweeps of one-example
+steps on its dual?
 
     JAXMETA_DATA=../shared/data python -m benchmarks.machine [--rounds 15]
 
-Features of an untrained Conv4 of 64 filters, episodes of Omniglot's test classes. The gap between primal and dual value bounds
-how far weights are from the optimal ones, `|W - W*| <= sqrt(2 gap)`, so that no other solver has to be believed. Times are
-medians of interleaved rounds of compiled programs, for one task and for four under vmap.
+Features of an untrained Conv4 of 64 filters, episodes of Omniglot's test classes. The gap between
+primal and dual value bounds how far weights are from the optimal ones, `|W - W*| <= sqrt(2 gap)`,
+so that no other solver has to be believed. Times are medians of interleaved rounds of compiled
+programs, for one task and for four under vmap.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ COST, EPISODES = 0.1, {(5, 1): 20, (5, 5): 20, (20, 1): 8, (20, 5): 8}
 
 
 def swept(gram, own, cost, sweeps: int = 15):
-    """The head as it was: `sweeps` over the examples, each minimising exactly in one example's variables."""
+    """The head as it was: `sweeps` over the examples, each minimising exactly in one example's
+    variables."""
+
     def step(alpha, i):
         curvature = jnp.maximum(gram[i, i], jnp.finfo(gram.dtype).tiny)
         most = cost * own[i]
@@ -46,7 +50,9 @@ SOLVERS = {"15 sweeps": swept, "solved": crammer_singer}
 def features(ways: int, shots: int, seed: int):
     """Support features `[T, n, D]` and labels, and the queries', of the test classes."""
     dataset, encoder = data.load("omniglot"), jm.models.conv4(None, filters=64)
-    settings = experiment.Configuration(algorithm="protonet", data="omniglot", width=64, ways=ways, shots=shots, queries=3)
+    settings = experiment.Configuration(
+        algorithm="protonet", data="omniglot", width=64, ways=ways, shots=shots, queries=3
+    )
     sample = experiment.build(experiment.complete(settings, dataset), dataset).test.sample
     tasks = jax.vmap(sample)(jax.random.split(jax.random.key(seed), EPISODES[ways, shots]))
     theta = jax.jit(encoder.init)(jax.random.key(seed), tasks.support.x[0])
@@ -59,11 +65,16 @@ def judged(alpha, x, y, query, labels) -> dict:
     alpha, x, query = (np.asarray(part, np.float64) for part in (alpha, x, query))
     weights, each = x.T @ alpha, np.arange(len(y))
     scores = x @ weights
-    margins = (scores - scores[each, y][:, None] + (np.arange(scores.shape[1]) != y[:, None])).max(1)
+    margins = (scores - scores[each, y][:, None] + (np.arange(scores.shape[1]) != y[:, None])).max(
+        1
+    )
     dual = alpha[each, y].sum() - (weights**2).sum() / 2
     gap = max(float((weights**2).sum() / 2 + COST * margins.sum() - dual), 0.0)
-    return {"accuracy": 100 * np.mean((query @ weights).argmax(1) == labels), "gap": gap / dual,
-            "distance": (2 * gap) ** 0.5 / np.linalg.norm(weights)}
+    return {
+        "accuracy": 100 * np.mean((query @ weights).argmax(1) == labels),
+        "gap": gap / dual,
+        "distance": (2 * gap) ** 0.5 / np.linalg.norm(weights),
+    }
 
 
 def measure(ways: int, shots: int, dtype: str, rounds: int, seed: int) -> dict:
@@ -72,24 +83,34 @@ def measure(ways: int, shots: int, dtype: str, rounds: int, seed: int) -> dict:
     row = {"ways": ways, "shots": shots, "dtype": dtype, "solvers": {}}
     programs = {}
     for name, solver in SOLVERS.items():
+
         def alone(x, own, solver=solver):
             return solver(x @ x.T, own, COST)
 
         alpha = jax.jit(jax.vmap(alone))(x, own)
         each = [judged(*parts) for parts in zip(alpha, x, y, query, np.asarray(labels))]
-        row["solvers"][name] = {"accuracy": float(np.mean([one["accuracy"] for one in each])),
-                                **{key: float(max(one[key] for one in each)) for key in ("gap", "distance")}}
-        programs[name, 1], programs[name, 4] = compiled(alone, x[0], own[0])[0], compiled(jax.vmap(alone), x[:4], own[:4])[0]
+        row["solvers"][name] = {
+            "accuracy": float(np.mean([one["accuracy"] for one in each])),
+            **{key: float(max(one[key] for one in each)) for key in ("gap", "distance")},
+        }
+        programs[name, 1], programs[name, 4] = (
+            compiled(alone, x[0], own[0])[0],
+            compiled(jax.vmap(alone), x[:4], own[:4])[0],
+        )
         programs[name, 1](), programs[name, 4]()
     times = interleaved(programs, rounds)
     for (name, tasks), ms in times.items():
         row["solvers"][name][f"ms of {tasks}"] = statistics.median(ms)
-    row["times 15 sweeps"] = {tasks: median_ratio(times["solved", tasks], times["15 sweeps", tasks]) for tasks in (1, 4)}
+    row["times 15 sweeps"] = {
+        tasks: median_ratio(times["solved", tasks], times["15 sweeps", tasks]) for tasks in (1, 4)
+    }
     return row
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="machine", help="the JSON's name in benchmarks/results")
@@ -101,9 +122,13 @@ def main():
         rows.append(row)
         swept, solved = row["solvers"].values()
         ratio = row["times 15 sweeps"]
-        print(f"| {row['ways']}-way {row['shots']}-shot, {row['dtype']} | {swept['accuracy']:.1f} | {solved['accuracy']:.1f} "
-              f"| {swept['gap']:.1e} | {solved['gap']:.1e} | {solved['distance']:.0e} | {solved['ms of 1']:.2f} | "
-              f"{ratio[1]['ratio']:.2f} | {ratio[4]['ratio']:.2f} |", flush=True)
+        print(
+            f"| {row['ways']}-way {row['shots']}-shot, {row['dtype']} | {swept['accuracy']:.1f} | "
+            f"{solved['accuracy']:.1f} | {swept['gap']:.1e} | {solved['gap']:.1e} | "
+            f"{solved['distance']:.0e} | {solved['ms of 1']:.2f} | {ratio[1]['ratio']:.2f} | "
+            f"{ratio[4]['ratio']:.2f} |",
+            flush=True,
+        )
     where = {"device": str(jax.devices()[0])} | environment("jax", "jaxlib")
     write(options.name, {"environment": where, "seed": options.seed, "cost": COST, "rows": rows})
 

@@ -1,31 +1,36 @@
-"""Does a metalearned U recover convolution? The experiment of Zhou, Knowles and Finn, and rotations and flips likewise.
+"""Does a metalearned U recover convolution? The experiment of Zhou, Knowles and Finn, and rotations
+and flips likewise.
 
     python -m benchmarks.msr [--seeds 5] [--problems rank1 rank2 rank5 rotations flips]
 
-Tasks are linear maps of Gaussian inputs without noise, one example to learn from and 19 to be judged on, one inner step of
-gradient descent. `rank1`: convolutions of 70 places to 68 by kernels of 3. `rank2`, `rank5`: every place has its own mixture,
-the same in all tasks, of 2 or 5 kernels, which every task draws anew. `rotations`: images of 6 x 6 to four channels of 4 x 4 by
-one filter of 3 x 3 and its quarter turns; `flips`: eight channels, its mirror images too. All methods learn in a fully
-connected kernel of these sizes and differ in its tying alone, with a learned start and a learned inner rate:
+Tasks are linear maps of Gaussian inputs without noise, one example to learn from and 19 to be
+judged on, one inner step of gradient descent. `rank1`: convolutions of 70 places to 68 by kernels
+of 3. `rank2`, `rank5`: every place has its own mixture, the same in all tasks, of 2 or 5 kernels,
+which every task draws anew. `rotations`: images of 6 x 6 to four channels of 4 x 4 by one filter of
+3 x 3 and its quarter turns; `flips`: eight channels, its mirror images too. All methods learn in a
+fully connected kernel of these sizes and differ in its tying alone, with a learned start and a
+learned inner rate:
 
-  msr       reparameterised, U metalearned (3, 6, 30, 9 and 9 free entries, the paper's where it has them)
-  conv      a true convolution (`rank`), for images the true one over the group
-  exact     the structure that the tasks are made with: for rank 1 and images that of `conv`
-  plane     for images: a convolution of independent filters for the channels
-  local     locally connected: the same places, no two entries tied
-  full      fully connected
+  msr       reparameterised, U metalearned (3, 6, 30, 9 and 9 free entries, the paper's where it has
+  them) conv      a true convolution (`rank`), for images the true one over the group exact     the
+  structure that the tasks are made with: for rank 1 and images that of `conv` plane     for images:
+  a convolution of independent filters for the channels local     locally connected: the same
+  places, no two entries tied full      fully connected
 
-Settings: `published`, for MSR and a convolution on the paper's problems, is the paper's (Adam at 1e-3, 1000 outer steps,
-inner rate 0.1 to begin with, 32 tasks a step; here tasks are drawn anew and not from 8000); `chosen` takes as many steps with
-a cosine from 1e-2, which on rank1 and rank2, in runs of 2000 steps and a seed that is not reported, was best for every method
-or within 1 % of 3e-3. Errors are mean squares over 300 test tasks; intervals are Student's over seeds, which draw tasks,
+Settings: `published`, for MSR and a convolution on the paper's problems, is the paper's (Adam at
+1e-3, 1000 outer steps, inner rate 0.1 to begin with, 32 tasks a step; here tasks are drawn anew and
+not from 8000); `chosen` takes as many steps with a cosine from 1e-2, which on rank1 and rank2, in
+runs of 2000 steps and a seed that is not reported, was best for every method or within 1 % of 3e-3.
+Errors are mean squares over 300 test tasks; intervals are Student's over seeds, which draw tasks,
 mixtures and starts, and ratios are of errors of the same seed.
 
-Of the learned U: `distance` of its column space from the planted one; `equivariance`, the error of kernels U v for normal v
-under shifts by one and three places, or quarter turns and mirroring (`untrained` is that of a normal U); `ari`, of its rows
-clustered into as many groups as there are orbits and zeros, and of the rows alone that are not to be 0.
+Of the learned U: `distance` of its column space from the planted one; `equivariance`, the error of
+kernels U v for normal v under shifts by one and three places, or quarter turns and mirroring
+(`untrained` is that of a normal U); `ari`, of its rows clustered into as many groups as there are
+orbits and zeros, and of the rows alone that are not to be 0.
 
-Reference: Zhou, Knowles and Finn, Meta-learning symmetries by reparameterization, ICLR 2021, section 5.1.
+Reference: Zhou, Knowles and Finn, Meta-learning symmetries by reparameterization, ICLR 2021,
+section 5.1.
 """
 
 from __future__ import annotations
@@ -50,7 +55,10 @@ from jaxmeta.experiment._concepts import t_interval
 
 TASKS, TEST, QUERIES, RATE = 32, 300, 19, 0.1
 STEPS = 1000
-SETTINGS = {"chosen": (1e-2, 1), "published": (1e-3, 0)}  # outer rates, and whether a cosine takes them to 0
+SETTINGS = {
+    "chosen": (1e-2, 1),
+    "published": (1e-3, 0),
+}  # outer rates, and whether a cosine takes them to 0
 
 
 class Problem(NamedTuple):
@@ -76,9 +84,11 @@ class Problem(NamedTuple):
 def line(kernels: int, free: int) -> Problem:
     labels = np.full((70, 68), -1)
     for place in range(68):
-        labels[place:place + 3, place] = np.arange(3)
+        labels[place : place + 3, place] = np.arange(3)
     shifts = [lambda x, by=by: jnp.roll(x, by, axis=1) for by in (1, 3)]
-    return Problem(labels.shape, labels, free, kernels, actions=tuple((shift, shift) for shift in shifts))
+    return Problem(
+        labels.shape, labels, free, kernels, actions=tuple((shift, shift) for shift in shifts)
+    )
 
 
 def images(turns) -> Problem:
@@ -88,12 +98,13 @@ def images(turns) -> Problem:
     for channel, turn in enumerate(turns):
         for i in range(4):
             for j in range(4):
-                labels[i:i + 3, j:j + 3, channel, i, j] = turn(filters)
-                plane[i:i + 3, j:j + 3, channel, i, j] = 9 * channel + filters
+                labels[i : i + 3, j : j + 3, channel, i, j] = turn(filters)
+                plane[i : i + 3, j : j + 3, channel, i, j] = 9 * channel + filters
     size = (36, 16 * len(turns))
 
     def act(move, channels):
         """The pixels moved, and channels taken from where the moved filter is."""
+
         def on(x, count):
             images = x.reshape(len(x), count, -1)
             side = round(images.shape[-1] ** 0.5)
@@ -103,19 +114,30 @@ def images(turns) -> Problem:
         return lambda x: on(x, 1), lambda y: on(y, len(turns))
 
     k = np.arange(4)
-    actions = [act(lambda x: jnp.rot90(x, axes=(2, 3)), np.concatenate([(k - 1) % 4, 4 + (k - 1) % 4])[:len(turns)])]
+    actions = [
+        act(
+            lambda x: jnp.rot90(x, axes=(2, 3)),
+            np.concatenate([(k - 1) % 4, 4 + (k - 1) % 4])[: len(turns)],
+        )
+    ]
     if len(turns) == 8:
         actions.append(act(lambda x: x[..., ::-1], np.concatenate([4 + -k % 4, -k % 4])))
     return Problem(size, labels.reshape(size), 9, plane=plane.reshape(size), actions=tuple(actions))
 
 
 QUARTERS = [lambda x, k=k: np.rot90(x, k) for k in range(4)]
-PROBLEMS = {"rank1": line(1, 3), "rank2": line(2, 6), "rank5": line(5, 30), "rotations": images(QUARTERS),
-            "flips": images([*QUARTERS, *(lambda x, k=k: np.rot90(x[:, ::-1], k) for k in range(4))])}
+PROBLEMS = {
+    "rank1": line(1, 3),
+    "rank2": line(2, 6),
+    "rank5": line(5, 30),
+    "rotations": images(QUARTERS),
+    "flips": images([*QUARTERS, *(lambda x, k=k: np.rot90(x[:, ::-1], k) for k in range(4))]),
+}
 
 
 def structure(key, problem: Problem):
-    """The planted S `[inputs, outputs, m]`, W = S b: places mix the kernels by a softmax of normal numbers."""
+    """The planted S `[inputs, outputs, m]`, W = S b: places mix the kernels by a softmax of normal
+    numbers."""
     orbits = jax.nn.one_hot(problem.labels, problem.labels.max() + 1)
     if problem.kernels == 1:
         return orbits
@@ -128,7 +150,9 @@ def sampler(planted, shots: int = 1):
         key_kernel, key_x = jax.random.split(key)
         kernel = planted @ jax.random.normal(key_kernel, planted.shape[-1:])
         x = jax.random.normal(key_x, (shots + QUERIES, kernel.shape[0]))
-        return jm.Task(jm.Examples(x[:shots], x[:shots] @ kernel), jm.Examples(x[shots:], x[shots:] @ kernel))
+        return jm.Task(
+            jm.Examples(x[:shots], x[:shots] @ kernel), jm.Examples(x[shots:], x[shots:] @ kernel)
+        )
 
     return sample
 
@@ -136,14 +160,24 @@ def sampler(planted, shots: int = 1):
 def banded(labels) -> jt.Tying:
     """Entries of one label are one; 0 where it is -1."""
     groups = labels.max() + 1
-    operator = jt.linear(lambda free: jnp.append(free, 0)[labels.reshape(-1)], (labels.size, groups))
+    operator = jt.linear(
+        lambda free: jnp.append(free, 0)[labels.reshape(-1)], (labels.size, groups)
+    )
     return jt.inside(operator, labels.shape, lambda entries: jnp.zeros(groups, entries.dtype))
 
 
 def methods(problem: Problem, planted) -> dict[str, jt.Tying]:
     """Every method's tying of the kernel."""
-    local = np.where(problem.labels < 0, -1, np.cumsum(problem.labels.reshape(-1) >= 0).reshape(problem.shape) - 1)
-    made = {"msr": jt.reparameterised(problem.free), "conv": banded(problem.labels), "full": jt.identity()}
+    local = np.where(
+        problem.labels < 0,
+        -1,
+        np.cumsum(problem.labels.reshape(-1) >= 0).reshape(problem.shape) - 1,
+    )
+    made = {
+        "msr": jt.reparameterised(problem.free),
+        "conv": banded(problem.labels),
+        "full": jt.identity(),
+    }
     if problem.plane is None:
         made["local"] = banded(local)
     else:
@@ -151,17 +185,22 @@ def methods(problem: Problem, planted) -> dict[str, jt.Tying]:
     if problem.kernels > 1:
         rows = planted.reshape(-1, planted.shape[-1])
         operator = jt.linear(lambda free: rows @ free, rows.shape)
-        made["exact"] = jt.inside(operator, problem.shape, lambda entries: jnp.zeros(rows.shape[1], entries.dtype))
+        made["exact"] = jt.inside(
+            operator, problem.shape, lambda entries: jnp.zeros(rows.shape[1], entries.dtype)
+        )
     return made
 
 
 def algorithm(name: str, problem: Problem, planted):
-    """The algorithm of a method: MSR's, and where there is no structure to own MAML with learned rates."""
+    """The algorithm of a method: MSR's, and where there is no structure to own MAML with learned
+    rates."""
 
     def loss(key, kernel, batch):
         return jm.squared_error(batch.x @ kernel, batch)
 
-    learner = jm.Learner(lambda key, task: jnp.zeros(problem.shape), loss, jm.no_penalty, optax.sgd(1.0), 1)
+    learner = jm.Learner(
+        lambda key, task: jnp.zeros(problem.shape), loss, jm.no_penalty, optax.sgd(1.0), 1
+    )
     tying, over = methods(problem, planted)[name], jm.over_tasks(chunk=TASKS)
     if name == "msr":
         return msr(learner, tying, RATE, over)
@@ -170,7 +209,8 @@ def algorithm(name: str, problem: Problem, planted):
 
 
 def train(problem: Problem, name: str, seed, rate, cosine):
-    """One run: theta, the planted structure, and the error on test tasks; cosine is 1 for a rate that falls to 0, or 0."""
+    """One run: theta, the planted structure, and the error on test tasks; cosine is 1 for a rate
+    that falls to 0, or 0."""
     keys = jax.random.split(jax.random.key(seed), 4)
     planted = structure(keys[0], problem)
     sample, made = sampler(planted), algorithm(name, problem, planted)
@@ -183,13 +223,19 @@ def train(problem: Problem, name: str, seed, rate, cosine):
     def step(carry, key):
         theta, memory = carry
         key_tasks, key_run = jax.random.split(key)
-        grad = made.estimator.estimate(key_run, made.bilevel, theta, drawn(key_tasks, TASKS), ())[0].grad
+        grad = made.estimator.estimate(key_run, made.bilevel, theta, drawn(key_tasks, TASKS), ())[
+            0
+        ].grad
         updates, memory = optimiser.update(grad, memory, theta)
         return (optax.apply_updates(theta, updates), memory), None
 
     theta = made.bilevel.init(keys[1], sample(keys[1]))
-    theta = jax.lax.scan(step, (theta, optimiser.init(theta)), jax.random.split(keys[2], STEPS))[0][0]
-    errors = jax.vmap(lambda task: jm.outcome(keys[3], made.bilevel, theta, task)[0])(drawn(keys[3], TEST))
+    theta = jax.lax.scan(step, (theta, optimiser.init(theta)), jax.random.split(keys[2], STEPS))[0][
+        0
+    ]
+    errors = jax.vmap(lambda task: jm.outcome(keys[3], made.bilevel, theta, task)[0])(
+        drawn(keys[3], TEST)
+    )
     return theta, planted, errors.mean()
 
 
@@ -198,13 +244,22 @@ def equivariance(problem: Problem, structure, key) -> float:
     key_free, key_x = jax.random.split(key)
     x = jax.random.normal(key_x, (20, problem.shape[0]))
     if problem.plane is None:
-        x = jnp.where((jnp.arange(70) >= 5) & (jnp.arange(70) < 65), x, 0)  # so that shifts move nothing over the ends
+        x = jnp.where(
+            (jnp.arange(70) >= 5) & (jnp.arange(70) < 65), x, 0
+        )  # so that shifts move nothing over the ends
 
     def error(free, action):
         return equivariance_error(lambda x: x @ (structure @ free), *action, x)
 
     frees = jax.random.normal(key_free, (10, structure.shape[-1]))
-    return float(np.mean([jax.vmap(lambda free, action=action: error(free, action))(frees) for action in problem.actions]))
+    return float(
+        np.mean(
+            [
+                jax.vmap(lambda free, action=action: error(free, action))(frees)
+                for action in problem.actions
+            ]
+        )
+    )
 
 
 def recovered(problem: Problem, structure, planted, seed: int) -> dict[str, float]:
@@ -214,11 +269,16 @@ def recovered(problem: Problem, structure, planted, seed: int) -> dict[str, floa
     if problem.kernels == 1:
         key, band = jax.random.key(seed), labels >= 0
         untrained = jax.random.normal(key, structure.shape)
-        found |= {"equivariance": equivariance(problem, structure, key),
-                  "equivariance, untrained": equivariance(problem, untrained, key),
-                  "equivariance, planted": equivariance(problem, planted, key),
-                  "ari": group_agreement(rows, labels, seed), "ari, not zero": group_agreement(rows[band], labels[band], seed),
-                  "ari, untrained": group_agreement(np.asarray(untrained).reshape(rows.shape), labels, seed)}
+        found |= {
+            "equivariance": equivariance(problem, structure, key),
+            "equivariance, untrained": equivariance(problem, untrained, key),
+            "equivariance, planted": equivariance(problem, planted, key),
+            "ari": group_agreement(rows, labels, seed),
+            "ari, not zero": group_agreement(rows[band], labels[band], seed),
+            "ari, untrained": group_agreement(
+                np.asarray(untrained).reshape(rows.shape), labels, seed
+            ),
+        }
     return found
 
 
@@ -234,33 +294,62 @@ def compare(name: str, seeds: int, record: dict) -> None:
     for method in methods(problem, structure(jax.random.key(0), problem)):
         run = jax.jit(lambda *given, method=method: train(problem, method, *given))
         for setting, cells in ((setting, record[setting]) for setting in SETTINGS):
-            if setting == "published" and (problem.plane is not None or method not in ("msr", "conv")):
+            if setting == "published" and (
+                problem.plane is not None or method not in ("msr", "conv")
+            ):
                 continue
             begin = time.perf_counter()
             done = [run(seed, *SETTINGS[setting]) for seed in range(seeds)]
             cell = cells[method] = {"error": summary([error for _, _, error in done])}
             if method == "msr":
-                found = [recovered(problem, theta[1]["structure"], planted, seed)
-                         for seed, (theta, planted, _) in enumerate(done)]
-                cell |= {measure: summary([each[measure] for each in found]) for measure in found[0]}
+                found = [
+                    recovered(problem, theta[1]["structure"], planted, seed)
+                    for seed, (theta, planted, _) in enumerate(done)
+                ]
+                cell |= {
+                    measure: summary([each[measure] for each in found]) for measure in found[0]
+                }
             else:
                 ratios = np.divide(cell["error"]["values"], cells["msr"]["error"]["values"])
                 cell |= {"error / msr's": summary(ratios)}
-            print(name, setting, method, *(f"{measure} {value['mean']:.4f} +- {value['half']:.4f}," for measure, value in
-                                           cell.items()), f"{time.perf_counter() - begin:.0f} s", flush=True)
+            print(
+                name,
+                setting,
+                method,
+                *(
+                    f"{measure} {value['mean']:.4f} +- {value['half']:.4f},"
+                    for measure, value in cell.items()
+                ),
+                f"{time.perf_counter() - begin:.0f} s",
+                flush=True,
+            )
             write(f"msr_{name}", record)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     given = parser.parse_args()
     for name in given.problems:
-        compare(name, given.seeds, {
-            "environment": environment("jax", "jaxlib", "optax", "scikit-learn"),
-            "settings": {"seeds": given.seeds, "tasks": TASKS, "test tasks": TEST, "queries": QUERIES, "inner rate": RATE,
-                         "steps": STEPS, "outer rate and cosine": SETTINGS}})
+        compare(
+            name,
+            given.seeds,
+            {
+                "environment": environment("jax", "jaxlib", "optax", "scikit-learn"),
+                "settings": {
+                    "seeds": given.seeds,
+                    "tasks": TASKS,
+                    "test tasks": TEST,
+                    "queries": QUERIES,
+                    "inner rate": RATE,
+                    "steps": STEPS,
+                    "outer rate and cosine": SETTINGS,
+                },
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
     python -m benchmarks.planted [--seeds 10]
 
-Classes whose means walk down a known tree (`jaxmeta.tasks.planted_examples`: every edge adds a normal vector of 32 features),
-45 examples a class, within-class noise of three levels. Reported is the triplet agreement of the tree a method derives from
-the examples with the planted one: of every three concepts, which two stand together, or none. Uniform random trees are the
-floor. Shapes: `balanced`, eight concepts in three binary levels; `ladder`, eight, each splitting off the rest; `groups`, three
-groups of three; `uneven`, nine in groups of two, three and four, the last with a group inside.
+Classes whose means walk down a known tree (`jaxmeta.tasks.planted_examples`: every edge adds a
+normal vector of 32 features), 45 examples a class, within-class noise of three levels. Reported is
+the triplet agreement of the tree a method derives from the examples with the planted one: of every
+three concepts, which two stand together, or none. Uniform random trees are the floor. Shapes:
+`balanced`, eight concepts in three binary levels; `ladder`, eight, each splitting off the rest;
+`groups`, three groups of three; `uneven`, nine in groups of two, three and four, the last with a
+group inside.
 """
 
 import argparse
@@ -27,12 +29,20 @@ SHAPES = {
 }
 NOISE, COUNT = (0.5, 2.0, 5.0), 45
 METHODS = {
-    "uniform random": ("random", None), "flat": ("flat", None), "transfer affinity": ("average", "transfer"),
-    "linear transfer affinity": ("average", "linear"), "lookahead": ("average", "lookahead"),
+    "uniform random": ("random", None),
+    "flat": ("flat", None),
+    "transfer affinity": ("average", "transfer"),
+    "linear transfer affinity": ("average", "linear"),
+    "lookahead": ("average", "lookahead"),
     "Task2Vec": ("average", "task2vec"),
-    "confusion": ("confusion", None), "class means, Ward": ("means", None), "class means, average": ("average", "means"),
-    "clustering": ("clustering", None), "NBDT": ("nbdt", None), "best of 100 random": ("best-of", None),
-    "exact optimum": ("optimal", None), "optimum by lower bound": ("lower-bound", None),
+    "confusion": ("confusion", None),
+    "class means, Ward": ("means", None),
+    "class means, average": ("average", "means"),
+    "clustering": ("clustering", None),
+    "NBDT": ("nbdt", None),
+    "best of 100 random": ("best-of", None),
+    "exact optimum": ("optimal", None),
+    "optimum by lower bound": ("lower-bound", None),
 }
 
 
@@ -53,19 +63,29 @@ def agreements(tree, noise, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=10)
     given = parser.parse_args()
-    record = {"environment": environment("jax", "jaxlib", "scipy", "scikit-learn"), "seeds": given.seeds, "count": COUNT,
-              "settings": {}}
+    record = {
+        "environment": environment("jax", "jaxlib", "scipy", "scikit-learn"),
+        "seeds": given.seeds,
+        "count": COUNT,
+        "settings": {},
+    }
     for shape, nested in SHAPES.items():
         tree = jh.Tree.from_nested(nested)
         for noise in NOISE:
             runs = [agreements(tree, noise, seed) for seed in range(given.seeds)]
             cell = {name: concepts.t_interval([one[name] for one in runs]) for name in METHODS}
-            record["settings"][f"{shape}, noise {noise}"] = {name: {"mean": float(mean), "half": float(half)}
-                                                            for name, (mean, half) in cell.items()}
-            shown = ", ".join(f"{name} {mean:.2f} +- {half:.2f}" for name, (mean, half) in cell.items())
+            record["settings"][f"{shape}, noise {noise}"] = {
+                name: {"mean": float(mean), "half": float(half)}
+                for name, (mean, half) in cell.items()
+            }
+            shown = ", ".join(
+                f"{name} {mean:.2f} +- {half:.2f}" for name, (mean, half) in cell.items()
+            )
             print(f"{shape}, noise {noise}: {shown}", flush=True)
             write("planted", record)
 

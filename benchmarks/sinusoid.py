@@ -1,12 +1,15 @@
-"""Few-shot regression on the sinusoids of the MAML paper: MAML against pretraining on all tasks together.
+"""Few-shot regression on the sinusoids of the MAML paper: MAML against pretraining on all tasks
+together.
 
     python -m benchmarks.sinusoid
 
-Network 40-40, inner gradient descent at 0.01 with one step, 25 tasks a meta-batch, Adam at 1e-3, 10 shots. The pretrained
-baseline is the same problem with zero inner steps: one net for all tasks. It is fine-tuned at test time with the step size
-that serves it best on validation tasks, which MAML is not given. Both are judged on the same test tasks.
+Network 40-40, inner gradient descent at 0.01 with one step, 25 tasks a meta-batch, Adam at 1e-3, 10
+shots. The pretrained baseline is the same problem with zero inner steps: one net for all tasks. It
+is fine-tuned at test time with the step size that serves it best on validation tasks, which MAML is
+not given. Both are judged on the same test tasks.
 
-Reference: Finn, Abbeel and Levine, Model-agnostic meta-learning, ICML 2017, section 5.1 and figure 3.
+Reference: Finn, Abbeel and Levine, Model-agnostic meta-learning, ICML 2017, section 5.1 and figure
+3.
 """
 
 from __future__ import annotations
@@ -34,17 +37,34 @@ def run(seed: int, steps: int, episodes: int) -> dict:
     train, test = jm.tasks.sinusoids(SHOTS, SHOTS), jm.tasks.sinusoids(SHOTS, 100)
     result, values = {"seed": seed}, {}
     for name, inner_steps in {"maml": 1, "pretrained": 0}.items():
-        fitted = jm.fit(key_train, jm.maml(learner(RATE, inner_steps)), train, optax.adam(1e-3), steps, tasks=25)
+        fitted = jm.fit(
+            key_train, jm.maml(learner(RATE, inner_steps)), train, optax.adam(1e-3), steps, tasks=25
+        )
         rate = RATE
         if not inner_steps:
-            rate = min(RATES, key=lambda rate: evaluate(
-                key_validation, jm.maml(learner(rate, 1)).bilevel, fitted.theta, test, episodes).summary["loss"].mean)
+            rate = min(
+                RATES,
+                key=lambda rate: (
+                    evaluate(
+                        key_validation,
+                        jm.maml(learner(rate, 1)).bilevel,
+                        fitted.theta,
+                        test,
+                        episodes,
+                    )
+                    .summary["loss"]
+                    .mean
+                ),
+            )
         bilevel = jm.maml(learner(rate, 1)).bilevel
         measured = curve(key_test, bilevel, fitted.theta, test, episodes, max(AFTER))
         values[name] = measured.values["loss"]
         result[name] = {
-            "inner rate at test": rate, "seconds": fitted.seconds, "compile seconds": fitted.compile_seconds,
-            "mse after steps": {str(k): measured.summary["loss"][k]._asdict() for k in AFTER}}
+            "inner rate at test": rate,
+            "seconds": fitted.seconds,
+            "compile seconds": fitted.compile_seconds,
+            "mse after steps": {str(k): measured.summary["loss"][k]._asdict() for k in AFTER},
+        }
     gap = paired_difference(values["pretrained"][:, 1], values["maml"][:, 1])
     return result | {"pretrained minus maml after one step": gap._asdict()}
 
@@ -60,9 +80,21 @@ def main() -> None:
         runs.append(run(seed, given.steps, given.episodes))
         for name in ("maml", "pretrained"):
             errors = runs[-1][name]["mse after steps"]
-            print(f"seed {seed} {name:11}" + "".join(
-                f"  {k} steps {errors[str(k)]['mean']:.3f} +- {errors[str(k)]['half']:.3f}" for k in AFTER))
-    path = write("sinusoid", {"settings": vars(given), "environment": environment("jax", "jaxlib", "optax"), "runs": runs})
+            print(
+                f"seed {seed} {name:11}"
+                + "".join(
+                    f"  {k} steps {errors[str(k)]['mean']:.3f} +- {errors[str(k)]['half']:.3f}"
+                    for k in AFTER
+                )
+            )
+    path = write(
+        "sinusoid",
+        {
+            "settings": vars(given),
+            "environment": environment("jax", "jaxlib", "optax"),
+            "runs": runs,
+        },
+    )
     print(f"wrote {path}")
 
 

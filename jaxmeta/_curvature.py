@@ -9,12 +9,14 @@ from jaxtyping import PyTree
 
 
 def hessian(loss: Callable, theta: PyTree) -> Callable:
-    """The product `v -> H v` with the Hessian of `loss: theta -> scalar`; one linearisation of the gradient serves all v."""
+    """The product `v -> H v` with the Hessian of `loss: theta -> scalar`; one linearisation of the
+    gradient serves all v."""
     return jax.linearize(jax.grad(loss), theta)[1]
 
 
 def gauss_newton(measure: Callable) -> Callable:
-    r"""The generalised Gauss-Newton curvature `G' (d^2 measure) G` of `measure(outputs(theta))`, G the outputs' Jacobian.
+    r"""The generalised Gauss-Newton curvature `G' (d^2 measure) G` of `measure(outputs(theta))`, G
+    the outputs' Jacobian.
 
     For a convex measure it is positive semidefinite, where the Hessian need not be.
 
@@ -22,10 +24,13 @@ def gauss_newton(measure: Callable) -> Callable:
       measure: `outputs -> scalar`, for example a cross-entropy of logits.
 
     Returns:
-      `(outputs, theta) -> (v -> H v)` to be given as `curvature`; `outputs: theta -> outputs` then takes the loss's place.
+      `(outputs, theta) -> (v -> H v)` to be given as `curvature`; `outputs: theta -> outputs` then
+      takes the loss's place.
 
-    Paper: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent", 2002.
+    Paper: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
+    2002.
     """
+
     def curvature(outputs, theta):
         at, forward = jax.linearize(outputs, theta)
         backward = jax.linear_transpose(forward, theta)

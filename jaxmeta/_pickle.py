@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 
 def by_value(role: type) -> type:
-    """A decorator of a NamedTuple of functions: it is pickled as cloudpickle does it, the functions with what they close over.
-    Functions being what they are, a copy is the same object."""
+    """A decorator of a NamedTuple of functions: it is pickled as cloudpickle does it, the functions
+    with what they close over. Functions being what they are, a copy is the same object."""
     role.__reduce__ = lambda self: _reduced(role, role.__name__, tuple(self))
     role.__copy__ = lambda self: self
     role.__deepcopy__ = lambda self, memo: self
@@ -17,7 +17,8 @@ def by_value(role: type) -> type:
 
 
 class Function:
-    """A decorator of a function made within another, a sampler: as it was, and pickled like a role."""
+    """A decorator of a function made within another, a sampler: as it was, and pickled like a
+    role."""
 
     def __init__(self, function: Callable):
         functools.update_wrapper(self, function)
@@ -33,8 +34,10 @@ def _reduced(role: type, name: str, parts: tuple):
     try:
         import cloudpickle
     except ImportError:
-        raise pickle.PicklingError(f"pickle takes no functions made within others, got {name} of such; install cloudpickle, "
-                                   "or make it anew where it is wanted") from None
+        raise pickle.PicklingError(
+            f"pickle takes no functions made within others, got {name} of such; install "
+            "cloudpickle, or make it anew where it is wanted"
+        ) from None
     return _again, (role, cloudpickle.dumps(parts))
 
 

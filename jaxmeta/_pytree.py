@@ -11,13 +11,19 @@ from jaxtyping import PyTree
 from jaxmeta.base import Count
 
 Where = Callable[[str], bool]
-"""Which leaves are meant: a predicate on a leaf's path, its names joined by '/', as in 'head/kernel'."""
+"""Which leaves are meant: a predicate on a leaf's path, its names joined by '/', as in
+'head/kernel'."""
 
 
 def counted(tree: PyTree, begun=0, done=0) -> PyTree:
     """The tree whose counts are so much higher."""
-    return jax.tree.map(lambda part: Count(part.begun + begun, part.done + done) if isinstance(part, Count) else part, tree,
-                        is_leaf=_counts)
+    return jax.tree.map(
+        lambda part: (
+            Count(part.begun + begun, part.done + done) if isinstance(part, Count) else part
+        ),
+        tree,
+        is_leaf=_counts,
+    )
 
 
 def counts(tree: PyTree) -> bool:
@@ -50,15 +56,20 @@ def excluding(*names: str) -> Where:
 
 def paths(tree: PyTree) -> list[str]:
     """The path of every leaf, its names joined by '/'."""
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in
-            jax.tree_util.tree_leaves_with_path(tree)]
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
 
 
 def take(tree: PyTree, where: Where) -> PyTree:
-    """The tree with None in the place of every leaf that `where` does not mean, and of every `Count`."""
+    """The tree with None in the place of every leaf that `where` does not mean, and of every
+    `Count`."""
     tree = jax.tree.map(lambda part: None if _counts(part) else part, tree, is_leaf=_counts)
     leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, [leaf if where(path) else None for path, leaf in zip(paths(tree), leaves)])
+    return jax.tree.unflatten(
+        structure, [leaf if where(path) else None for path, leaf in zip(paths(tree), leaves)]
+    )
 
 
 def claim(phi: PyTree, where: Where) -> PyTree:
@@ -66,26 +77,41 @@ def claim(phi: PyTree, where: Where) -> PyTree:
     theta = take(phi, where)
     names = paths(take(phi, everything))
     if names and not jax.tree.leaves(theta):
-        raise ValueError("where must mean at least one leaf of the learner's parameters, got none of "
-                         f"{', '.join(names[:8])}; name one of them, for example with jaxmeta.named")
+        raise ValueError(
+            "where must mean at least one leaf of the learner's parameters, got none of "
+            f"{', '.join(names[:8])}; name one of them, for example with jaxmeta.named"
+        )
     return theta
 
 
 def leave(tree: PyTree, where: Where) -> PyTree:
-    """The tree with None in the place of every leaf that `where` means: what `take` did not take."""
-    return jax.tree.map(lambda taken, rest: rest if taken is None else None, take(tree, where), tree,
-                        is_leaf=lambda leaf: leaf is None)
+    """The tree with None in the place of every leaf that `where` means: what `take` did not
+    take."""
+    return jax.tree.map(
+        lambda taken, rest: rest if taken is None else None,
+        take(tree, where),
+        tree,
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 def merge(first: PyTree, second: PyTree) -> PyTree:
-    """Puts together what `take` and `leave` parted: the leaves of first, and those of second where first has None."""
-    return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
+    """Puts together what `take` and `leave` parted: the leaves of first, and those of second where
+    first has None."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def moving(tree: PyTree) -> PyTree:
-    """The tree with None in the place of every leaf that is no real or complex number: whole numbers, booleans, keys. They are
-    constants of both levels. A tree without such leaves comes back as it is."""
-    return tree if all(map(_moves, jax.tree.leaves(tree))) else jax.tree.map(lambda leaf: leaf if _moves(leaf) else None, tree)
+    """The tree with None in the place of every leaf that is no real or complex number: whole
+    numbers, booleans, keys. They are constants of both levels. A tree without such leaves comes
+    back as it is."""
+    return (
+        tree
+        if all(map(_moves, jax.tree.leaves(tree)))
+        else jax.tree.map(lambda leaf: leaf if _moves(leaf) else None, tree)
+    )
 
 
 def constants(tree: PyTree) -> PyTree:
@@ -95,9 +121,13 @@ def constants(tree: PyTree) -> PyTree:
 
 def _moves(leaf) -> bool:
     if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
-        raise ValueError(f"parameters must be arrays or numbers, got {type(leaf).__name__} {leaf!r}; close over it, or keep it "
-                         "where the model is made")
-    return jnp.issubdtype(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf), jnp.inexact)
+        raise ValueError(
+            f"parameters must be arrays or numbers, got {type(leaf).__name__} {leaf!r}; close over "
+            "it, or keep it where the model is made"
+        )
+    return jnp.issubdtype(
+        leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf), jnp.inexact
+    )
 
 
 def nbytes(tree: PyTree) -> int:

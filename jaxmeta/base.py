@@ -1,7 +1,7 @@
 """The types: what a task, a learner, a bias, a bilevel problem and an estimator are.
 
-Axis letters: `T` tasks, `K` inner steps, `n` examples. Every role is a NamedTuple of pure functions; configuration is
-closed over, what changes is state, what is only reported is info.
+Axis letters: `T` tasks, `K` inner steps, `n` examples. Every role is a NamedTuple of pure
+functions; configuration is closed over, what changes is state, what is only reported is info.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Examples(NamedTuple):
     Args:
       x: Inputs, `[n, ...]`.
       y: Targets, `[n]` integer labels or `[n, ...]` values.
-      reference: None, or `[n]` booleans: the examples that normalisation may look at and that no loss counts
-        (see `jaxmeta.inductive`).
-      weight: None, or `[n]` numbers from 0 up: how much each counts. A loss is a mean by weight; an example of weight 0 is
-        padding, whose values change nothing as long as what a model makes of them is finite, so that tasks of unequal ways and
-        shots have one shape.
+      reference: None, or `[n]` booleans: the examples that normalisation may look at and that no
+        loss counts (see `jaxmeta.inductive`).
+      weight: None, or `[n]` numbers from 0 up: how much each counts. A loss is a mean by weight; an
+        example of weight 0 is padding, whose values change nothing as long as what a model makes of
+        them is finite, so that tasks of unequal ways and shots have one shape.
       index: None, or `[n]` integers: which examples of the data these are.
     """
 
@@ -38,7 +38,8 @@ class Examples(NamedTuple):
 
     @property
     def normalising(self) -> Bool[Array, " n"] | None:
-        """Which examples normalisation may look at; None for all of them. A weight above 0 changes no statistics."""
+        """Which examples normalisation may look at; None for all of them. A weight above 0 changes
+        no statistics."""
         if self.weight is None:
             return self.reference
         present = self.weight > 0
@@ -72,7 +73,8 @@ class Task(NamedTuple):
 
 @by_value
 class Learner(NamedTuple):
-    """The low level: `phi_0 = start(key, task)`, then `steps` times `phi <- phi + update(d(loss + penalty)/d(phi))`.
+    """The low level: `phi_0 = start(key, task)`, then `steps` times
+    `phi <- phi + update(d(loss + penalty)/d(phi))`.
 
     Args:
       start: `(key, task) -> phi`, where learning begins.
@@ -80,11 +82,12 @@ class Learner(NamedTuple):
       penalty: `(phi, phi_0) -> scalar`, what is preferred; added to the loss on the support.
       update: An `optax.GradientTransformation`, how it moves.
       steps: How long it learns, a non-negative integer. Zero means no adaptation.
-      sees: `(key, support, step) -> batch`, what a step sees of the support, `step` being how many were taken before it
-        (all of them where the end of learning looks back at the support); None for the support as it is. Acts in
-        `jaxmeta.process` alone: starts and losses are given what was seen.
-      predict: `(key, phi, batch) -> [n, ...]`, what it says of the inputs of a batch, whose labels it does not look at: logits
-        of classes, or values. None for a learner that cannot say.
+      sees: `(key, support, step) -> batch`, what a step sees of the support, `step` being how many
+        were taken before it (all of them where the end of learning looks back at the support); None
+        for the support as it is. Acts in `jaxmeta.process` alone: starts and losses are given what
+        was seen.
+      predict: `(key, phi, batch) -> [n, ...]`, what it says of the inputs of a batch, whose labels
+        it does not look at: logits of classes, or values. None for a learner that cannot say.
     """
 
     start: Callable[[Key[Array, ""], Task], PyTree]
@@ -110,7 +113,8 @@ class Bias(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A part of phi that counts inner steps. It is nobody's to claim or to move: the process counts on.
+    """A part of phi that counts inner steps. It is nobody's to claim or to move: the process counts
+    on.
 
     Args:
       begun: Steps begun, the one under way among them.
@@ -136,7 +140,8 @@ class Position(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What the low level went through in K steps. Parts that nobody reads cost nothing once compiled.
+    """What the low level went through in K steps. Parts that nobody reads cost nothing once
+    compiled.
 
     Args:
       start: `phi_0`.
@@ -159,8 +164,9 @@ def query_loss(key, learner: Learner, trajectory: Trajectory, task: Task):
 
 
 def asked(outer: Callable, task: Task) -> PyTree:
-    """The batch by which an outer objective judges the end of learning: the task's query, unless the objective says otherwise by
-    an attribute `asks`, `task -> batch`, as `jaxmeta.inductive` does. What it puts beside the query comes before it."""
+    """The batch by which an outer objective judges the end of learning: the task's query, unless
+    the objective says otherwise by an attribute `asks`, `task -> batch`, as `jaxmeta.inductive`
+    does. What it puts beside the query comes before it."""
     asks = getattr(outer, "asks", None)
     return task.query if asks is None else asks(task)
 
@@ -173,7 +179,8 @@ def asking(judged: Callable, outer: Callable) -> Callable:
 
 @by_value
 class Bilevel(NamedTuple):
-    """A bilevel problem: minimise over theta the mean over tasks of `outer` at the end of the learning it shapes.
+    """A bilevel problem: minimise over theta the mean over tasks of `outer` at the end of the
+    learning it shapes.
 
     Args:
       bias: The high level.
@@ -196,8 +203,9 @@ class Estimate(NamedTuple):
     Args:
       loss: Mean outer loss over the tasks, by their weights, a scalar.
       grad: Like theta.
-      info: Report only. `losses` is `[T]`, the outer loss of each task; `aux` what `outer` returned, stacked `[T, ...]`;
-        what else there is to know of a road (residuals, iterations) stands beside them, `[T, ...]` too.
+      info: Report only. `losses` is `[T]`, the outer loss of each task; `aux` what `outer`
+        returned, stacked `[T, ...]`; what else there is to know of a road (residuals, iterations)
+        stands beside them, `[T, ...]` too.
     """
 
     loss: Array

@@ -27,8 +27,13 @@ Start here:
     jaxmeta algorithms
 """
 
-app = typer.Typer(help=_HELP, add_completion=False, rich_markup_mode="markdown",
-                  pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    help=_HELP,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 app.command("train")(_train.train)
 app.command("evaluate")(_evaluate.evaluate)
 app.command("algorithms")(_evaluate.algorithms)
@@ -46,21 +51,32 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True,
-                                       help="Print the version and exit.")) -> None:
+def _root(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version and exit.",
+    ),
+) -> None:
     pass
 
 
-# Click comes as a package of its own or within typer, by typer's version; this is its base of all wrong usage.
+# Click comes as a package of its own or within typer, by typer's version; this is its base of all
+# wrong usage.
 _WrongUsage = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Runs the command: 0 if all went well, 2 for what was refused, 130 after Ctrl-C; other failures keep their traceback."""
+    """Runs the command: 0 if all went well, 2 for what was refused, 130 after Ctrl-C; other
+    failures keep their traceback."""
     warnings.showwarning = lambda message, *where, **more: say(f"jaxmeta: {message}")
     try:
         # A command that needs another one after it shows its help.
-        arguments = sys.argv[1:] + (["--help"] if sys.argv[1:] in ([], ["data"], ["hierarchy"], ["tying"]) else [])
+        arguments = sys.argv[1:] + (
+            ["--help"] if sys.argv[1:] in ([], ["data"], ["hierarchy"], ["tying"]) else []
+        )
         sys.exit(app(arguments, prog_name="jaxmeta", standalone_mode=False) or 0)
     except (_WrongUsage, Refusal) as error:
         # The one sentence is enough; Click would print the usage as well.

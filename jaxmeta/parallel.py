@@ -1,8 +1,10 @@
-"""The one place where tasks are mapped: chunks of them vmapped, the chunks scanned, the whole sharded over devices.
+"""The one place where tasks are mapped: chunks of them vmapped, the chunks scanned, the whole
+sharded over devices.
 
-On a CPU a chunk that fits the cache is several times as fast as all tasks at once, whose temporaries stream through
-memory; on an accelerator all at once is the rule (`benchmarks/README.md`). It is a wrapper: the results are those of a
-loop over the tasks. What is averaged is summed in float32 at least and returned in its own dtype.
+On a CPU a chunk that fits the cache is several times as fast as all tasks at once, whose
+temporaries stream through memory; on an accelerator all at once is the rule
+(`benchmarks/README.md`). It is a wrapper: the results are those of a loop over the tasks. What is
+averaged is summed in float32 at least and returned in its own dtype.
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ from jaxmeta._sums import summing_dtype
 from jaxmeta.base import Task
 
 Mapper = Callable[..., tuple[PyTree, PyTree]]
-"""`(function, theta, batched) -> (mean, each)`, where `function(theta, one) -> (to be averaged, to be kept)`; a fourth
-argument says how many bytes one task learns and learns from, where that is not theta and its share of batched."""
+"""`(function, theta, batched) -> (mean, each)`, where
+`function(theta, one) -> (to be averaged, to be kept)`; a fourth argument says how many bytes one
+task learns and learns from, where that is not theta and its share of batched."""
 
-_CACHE = 2**19  # bytes of parameters and data whose learning stays in a core's own cache, activations included
+_CACHE = (
+    2**19
+)  # bytes of parameters and data whose learning stays in a core's own cache, activations included
 
 
 def task_mesh(devices=None) -> Mesh:
     """A mesh over devices (default: all there are) with the one axis 'tasks'.
 
-    A CPU counts as one device unless `jax.config.update("jax_num_cpu_devices", n)` came before its first use.
+    A CPU counts as one device unless `jax.config.update("jax_num_cpu_devices", n)` came before its
+    first use.
     """
     return Mesh(np.asarray(jax.devices() if devices is None else devices), ("tasks",))
 
@@ -42,12 +48,15 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
     """Makes the mapper that estimators and evaluation take.
 
     Args:
-      chunk: How many tasks are vmapped at a time; the largest divisor of the tasks on a device up to it is taken.
-        Default: all of them on an accelerator; on a CPU as many as leave parameters and data in half a MiB.
-      mesh: Devices to share the tasks out over, from `task_mesh`; None for the default device alone.
+      chunk: How many tasks are vmapped at a time; the largest divisor of the tasks on a device up
+        to it is taken. Default: all of them on an accelerator; on a CPU as many as leave parameters
+        and data in half a MiB.
+      mesh: Devices to share the tasks out over, from `task_mesh`; None for the default device
+        alone.
 
     Returns:
-      A `Mapper`. It refuses, by ValueError, a number of tasks that the devices of the mesh do not divide.
+      A `Mapper`. It refuses, by ValueError, a number of tasks that the devices of the mesh do not
+      divide.
     """
     if chunk is not None:
         _check.whole_number("chunk", chunk, least=1)
@@ -59,8 +68,10 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
         else:
             if tasks % mesh.size:
                 raise ValueError(
-                    f"the number of tasks must be a multiple of the {mesh.size} devices of the mesh, got {tasks}; "
-                    f"take {tasks + -tasks % mesh.size} tasks, or a mesh of {math.gcd(tasks, mesh.size)} devices")
+                    f"the number of tasks must be a multiple of the {mesh.size} devices of the "
+                    f"mesh, got {tasks}; take {tasks + -tasks % mesh.size} tasks, or a mesh of "
+                    f"{math.gcd(tasks, mesh.size)} devices"
+                )
 
             def shard(theta, batched):
                 total, each = _scan_chunks(function, theta, batched, chunk, task_bytes)
@@ -68,27 +79,40 @@ def over_tasks(chunk: int | None = None, mesh: Mesh | None = None) -> Mapper:
 
             one, split = PartitionSpec(), PartitionSpec("tasks")
             total, each = jax.shard_map(
-                shard, mesh=mesh, in_specs=(one, split), out_specs=(one, split), check_vma=False)(theta, batched)
+                shard, mesh=mesh, in_specs=(one, split), out_specs=(one, split), check_vma=False
+            )(theta, batched)
         return jax.tree.map(lambda leaf: _mean(leaf, tasks), total, is_leaf=_is_wide), each
 
     return mapper
 
 
 def batch(tasks: Task) -> Task:
-    """A batch of tasks, refused in a sentence where its leaves are not `[T, ...]`. Where one node, weight or index is given for
-    all, all have it."""
+    """A batch of tasks, refused in a sentence where its leaves are not `[T, ...]`. Where one node,
+    weight or index is given for all, all have it."""
     sides = jax.tree.leaves((tasks.support, tasks.query))
     count = next((jnp.shape(leaf)[0] for leaf in sides if jnp.ndim(leaf)), None)
-    alike = {name: value for name, value in (("node", tasks.node), ("weight", tasks.weight), ("index", tasks.index))
-             if value is not None and jnp.ndim(value) == 0}
+    alike = {
+        name: value
+        for name, value in (("node", tasks.node), ("weight", tasks.weight), ("index", tasks.index))
+        if value is not None and jnp.ndim(value) == 0
+    }
     if count is not None and alike:
-        tasks = tasks._replace(**{name: jnp.broadcast_to(jnp.asarray(value), (count,)) for name, value in alike.items()})
+        tasks = tasks._replace(
+            **{
+                name: jnp.broadcast_to(jnp.asarray(value), (count,))
+                for name, value in alike.items()
+            }
+        )
     for path, leaf in zip(paths(tasks), jax.tree.leaves(tasks)):
         if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != count:
-            has = "has no axis of tasks" if jnp.ndim(leaf) == 0 else f"has {jnp.shape(leaf)[0]} tasks"
-            raise ValueError("every leaf of a batch of tasks must have the same leading axis T, "
-                             f"here {count}, got '{path}' that {has}; stack the tasks by jax.vmap of a sampler over keys, or "
-                             "batch a stream by its .batch(32)")
+            has = (
+                "has no axis of tasks" if jnp.ndim(leaf) == 0 else f"has {jnp.shape(leaf)[0]} tasks"
+            )
+            raise ValueError(
+                f"every leaf of a batch of tasks must have the same leading axis T, here {count}, "
+                f"got '{path}' that {has}; stack the tasks by jax.vmap of a sampler over keys, or "
+                "batch a stream by its .batch(32)"
+            )
     _check.weights("weights of tasks", tasks.weight)
     if not count:
         raise ValueError(f"a batch must have at least one task, got {count or 'none'}; draw some")
@@ -97,12 +121,19 @@ def batch(tasks: Task) -> Task:
 
 def _scan_chunks(function, theta, batched, chunk, task_bytes):
     tasks = jax.tree.leaves(batched)[0].shape[0]
-    size = divisor(tasks, chunk or _default_chunk(task_bytes or nbytes(theta) + nbytes(batched) // tasks, tasks))
+    size = divisor(
+        tasks,
+        chunk or _default_chunk(task_bytes or nbytes(theta) + nbytes(batched) // tasks, tasks),
+    )
 
     def one_chunk(part):
-        if size == 1:  # no task axis at all: vmap over one task would turn every product into a batched one
+        if (
+            size == 1
+        ):  # no task axis at all: vmap over one task would turn every product into a batched one
             total, each = function(theta, jax.tree.map(lambda leaf: leaf[0], part))
-            return jax.tree.map(_summand, total), jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], each)
+            return jax.tree.map(_summand, total), jax.tree.map(
+                lambda leaf: jnp.asarray(leaf)[None], each
+            )
         total, each = jax.vmap(function, (None, 0))(theta, part)
         return jax.tree.map(lambda leaf: leaf.sum(0), jax.tree.map(_summand, total)), each
 

@@ -17,34 +17,47 @@ from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory,
 _OF_VIEW = 2**31 - 2  # out of reach of the numbers by which keys are split
 
 
-_takes = _check.takes({"key": _check.key, "learner": _check.learner, "bilevel": _check.bilevel, "task": _check.task})
+_takes = _check.takes(
+    {"key": _check.key, "learner": _check.learner, "bilevel": _check.bilevel, "task": _check.task}
+)
 
 
 @_takes
-def trajectory(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> Trajectory:
+def trajectory(
+    key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan
+) -> Trajectory:
     """Runs the low level from its start and keeps every step.
 
-    `phi_{k+1} = phi_k + u_k`, where u_k is what `learner.update` makes of `d/d(phi) [loss(phi, support) + penalty(phi,
-    phi_0)]` at phi_k.
+    `phi_{k+1} = phi_k + u_k`, where u_k is what `learner.update` makes of
+    `d/d(phi) [loss(phi, support) + penalty(phi, phi_0)]` at phi_k.
 
     Args:
       key: Split between the start and one key a step for the loss.
       learner: The low level, shaped by its bias.
       task: Its support is learnt from; its query is not looked at.
-      gradient: Called as `gradient(objective, has_aux=True)(phi)`, as `jax.grad` is. Estimators give their own.
-      scan: Called as `scan(step, carry, keys)`, as `jax.lax.scan` is. Estimators give their plans of memory.
+      gradient: Called as `gradient(objective, has_aux=True)(phi)`, as `jax.grad` is. Estimators
+        give their own.
+      scan: Called as `scan(step, carry, keys)`, as `jax.lax.scan` is. Estimators give their plans
+        of memory.
 
     Returns:
       The `Trajectory` of K = `learner.steps` steps.
 
     Raises:
-      ValueError: If the loss or the penalty is not a scalar, or the number of steps not a whole number of at least 0.
+      ValueError: If the loss or the penalty is not a scalar, or the number of steps not a whole
+        number of at least 0.
     """
     return walk(*jax.random.split(key), learner, task, gradient, scan)[0]
 
 
-def walk(key_start: Key[Array, ""], key_steps: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad,
-         scan=jax.lax.scan) -> tuple[Trajectory, PyTree]:
+def walk(
+    key_start: Key[Array, ""],
+    key_steps: Key[Array, ""],
+    learner: Learner,
+    task: Task,
+    gradient=jax.grad,
+    scan=jax.lax.scan,
+) -> tuple[Trajectory, PyTree]:
     """The `trajectory` of these two keys, and what the learner's update remembers at its end."""
     steps = _check.whole_number("steps of a learner", learner.steps)
     start = begin(key_start, learner, task)
@@ -54,7 +67,8 @@ def walk(key_start: Key[Array, ""], key_steps: Key[Array, ""], learner: Learner,
 
 @_takes
 def begin(key: Key[Array, ""], learner: Learner, task: Task) -> Position:
-    """The `Position` before the first step, for `advance`: a loop of one's own takes inner steps as it likes."""
+    """The `Position` before the first step, for `advance`: a loop of one's own takes inner steps as
+    it likes."""
     phi = started(key, learner, task)
     return Position(phi, phi, learner.update.init(moving(phi)))
 
@@ -65,10 +79,19 @@ def started(key: Key[Array, ""], learner: Learner, task: Task) -> PyTree:
 
 
 @_takes
-def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Position, steps: int, gradient=jax.grad,
-            scan=jax.lax.scan, before: Int[Array, ""] | int = 0):
-    """Takes inner steps from a position; the only scan over inner steps there is. The gradients have the checkpoint name
-    'inner_gradient'. Leaves of phi that are whole numbers, booleans or keys are constants, but that a `Count` counts on.
+def advance(
+    key: Key[Array, ""],
+    learner: Learner,
+    task: Task,
+    position: Position,
+    steps: int,
+    gradient=jax.grad,
+    scan=jax.lax.scan,
+    before: Int[Array, ""] | int = 0,
+):
+    """Takes inner steps from a position; the only scan over inner steps there is. The gradients
+    have the checkpoint name 'inner_gradient'. Leaves of phi that are whole numbers, booleans or
+    keys are constants, but that a `Count` counts on.
 
     Args:
       key: Split into one a step.
@@ -83,12 +106,19 @@ def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Positio
       `(Position, (path, losses, aux))`, the latter stacked `[steps, ...]` as in a `Trajectory`.
 
     >>> import jax, optax, jaxmeta as jm
-    >>> learner = jm.Learner(lambda key, task: 0.0, lambda key, phi, b: ((phi - b) ** 2, {}), jm.no_penalty,
-    ...                      optax.sgd(0.25), steps=2)
+    >>> learner = jm.Learner(
+    ...     lambda key, task: 0.0,
+    ...     lambda key, phi, b: ((phi - b) ** 2, {}),
+    ...     jm.no_penalty,
+    ...     optax.sgd(0.25),
+    ...     steps=2,
+    ... )
     >>> key, task = jax.random.key(0), jm.Task(support=1.0, query=None)
     >>> position = jm.begin(key, learner, task)
     >>> for k in range(learner.steps):
-    ...     position, (_, losses, _) = jm.advance(jax.random.fold_in(key, k), learner, task, position, 1, before=k)
+    ...     position, (_, losses, _) = jm.advance(
+    ...         jax.random.fold_in(key, k), learner, task, position, 1, before=k
+    ...     )
     ...     print(float(position.phi), float(losses[0]))
     0.5 1.0
     0.75 0.25
@@ -97,12 +127,18 @@ def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Positio
 
     def step(carry, given):
         phi, memory = carry
-        key, seen = (given, task) if learner.sees is None else (given[0], view(given[0], learner, task, given[1]))
+        key, seen = (
+            (given, task)
+            if learner.sees is None
+            else (given[0], view(given[0], learner, task, given[1]))
+        )
         moved = moving(phi)
         fixed = None if moved is phi else counted(constants(phi), begun=1)
 
         def of(moved):
-            return objective(key, learner, position.start, moved if fixed is None else merge(moved, fixed), seen)
+            return objective(
+                key, learner, position.start, moved if fixed is None else merge(moved, fixed), seen
+            )
 
         grads, (value, aux) = gradient(of, has_aux=True)(moved)
         grads = checkpoint_name(grads, "inner_gradient")
@@ -120,11 +156,13 @@ def advance(key: Key[Array, ""], learner: Learner, task: Task, position: Positio
 
 
 def view(key: Key[Array, ""], learner: Learner, task: Task, step: Int[Array, ""] | int) -> Task:
-    """The task whose support is what a learner sees of it after so many steps. Its key is made of the step's or the start's, so
-    that their own draws stay what they are."""
+    """The task whose support is what a learner sees of it after so many steps. Its key is made of
+    the step's or the start's, so that their own draws stay what they are."""
     if learner.sees is None:
         return task
-    return task._replace(support=learner.sees(jax.random.fold_in(key, _OF_VIEW), task.support, step))
+    return task._replace(
+        support=learner.sees(jax.random.fold_in(key, _OF_VIEW), task.support, step)
+    )
 
 
 def seeing(learner: Learner, sees) -> Learner:
@@ -141,73 +179,107 @@ def seeing(learner: Learner, sees) -> Learner:
 
 
 def lifted(learner: Learner, lift) -> Learner:
-    """The learner that measures and predicts as another does at `lift(phi, batch) -> (phi, batch)`: one piece of code for both."""
+    """The learner that measures and predicts as another does at `lift(phi, batch) -> (phi, batch)`:
+    one piece of code for both."""
+
     def through(function):
-        return None if function is None else lambda key, phi, batch: function(key, *lift(phi, batch))
+        return (
+            None if function is None else lambda key, phi, batch: function(key, *lift(phi, batch))
+        )
 
     return learner._replace(loss=through(learner.loss), predict=through(learner.predict))
 
 
 def objective(key: Key[Array, ""], learner: Learner, start: PyTree, phi: PyTree, task: Task):
-    """What inner steps descend: `(loss(phi, support) + penalty(phi, phi_0), (loss, aux))`, with phi_0 = start. The support is
-    taken as it is: who wants what a step sees of it gives the task's `view`."""
+    """What inner steps descend: `(loss(phi, support) + penalty(phi, phi_0), (loss, aux))`, with
+    phi_0 = start. The support is taken as it is: who wants what a step sees of it gives the task's
+    `view`."""
     value, aux = loss_and_aux(learner, key, phi, task.support)
     penalty = _check.scalar("the penalty of a learner", learner.penalty(phi, start))
     return value + penalty.astype(value.dtype), (value, aux)
 
 
 @_takes
-def adapt(key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan) -> PyTree:
+def adapt(
+    key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan
+) -> PyTree:
     """The low-level process: `trajectory`, of which only phi_K is kept.
 
-    Called without `jax.jit` it is one compiled program all the same: it needs the memory of one phi, and compiles once for all
-    tasks of the same shapes, also where a bias shapes the learner anew for each of them.
+    Called without `jax.jit` it is one compiled program all the same: it needs the memory of one
+    phi, and compiles once for all tasks of the same shapes, also where a bias shapes the learner
+    anew for each of them.
 
     >>> import jax, optax, jaxmeta as jm
-    >>> learner = jm.Learner(lambda key, task: 0.0, lambda key, phi, b: ((phi - b) ** 2, {}), jm.no_penalty,
-    ...                      optax.sgd(0.25), steps=2)
+    >>> learner = jm.Learner(
+    ...     lambda key, task: 0.0,
+    ...     lambda key, phi, b: ((phi - b) ** 2, {}),
+    ...     jm.no_penalty,
+    ...     optax.sgd(0.25),
+    ...     steps=2,
+    ... )
     >>> float(jm.adapt(jax.random.key(0), learner, jm.Task(support=1.0, query=None)))
     0.75
     """
-    return _programs.run(lambda key, task: trajectory(key, learner, task, gradient, scan).end, key, task)
+    return _programs.run(
+        lambda key, task: trajectory(key, learner, task, gradient, scan).end, key, task
+    )
 
 
 @_takes
-def outcome(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad,
-            scan=jax.lax.scan) -> tuple[Array, Any]:
+def outcome(
+    key: Key[Array, ""],
+    bilevel: Bilevel,
+    theta: PyTree,
+    task: Task,
+    gradient=jax.grad,
+    scan=jax.lax.scan,
+) -> tuple[Array, Any]:
     """The outer loss of one task: shape the learner, let it learn, judge it.
 
     Returns:
-      `(value, aux)` of `bilevel.outer`. Differentiable in theta, and in the task's support and query.
+      `(value, aux)` of `bilevel.outer`. Differentiable in theta, and in the task's support and
+      query.
     """
     learner, walked, key_outer = learned(key, bilevel, theta, task, gradient, scan)
     return judged(key_outer, bilevel, learner, walked, task)
 
 
-def learned(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task, gradient=jax.grad, scan=jax.lax.scan):
-    """One task up to its judgement: the learner as shaped, its trajectory, and the key left for the outer objective."""
+def learned(
+    key: Key[Array, ""],
+    bilevel: Bilevel,
+    theta: PyTree,
+    task: Task,
+    gradient=jax.grad,
+    scan=jax.lax.scan,
+):
+    """One task up to its judgement: the learner as shaped, its trajectory, and the key left for the
+    outer objective."""
     key_process, key_outer = jax.random.split(key)
     learner = bilevel.bias.shape(theta, task, bilevel.learner)
     return learner, trajectory(key_process, learner, task, gradient, scan), key_outer
 
 
-def judged(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task) -> tuple[Array, Any]:
+def judged(
+    key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task
+) -> tuple[Array, Any]:
     """The outer loss of a trajectory, and what came beside it."""
     value, aux = bilevel.outer(key, learner, walked, task)
-    return _check.scalar("the outer loss", value), _check.numbers("what an outer objective returns beside its value", aux)
+    return _check.scalar("the outer loss", value), _check.numbers(
+        "what an outer objective returns beside its value", aux
+    )
 
 
 @_takes
 def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) -> Array:
     """What a learner says of a task's query after it has learned from the support.
 
-    `predict(key, phi_K(theta), query)` of the learner as the bias shapes it, on the batch that the outer objective makes of the
-    query: an inductive one normalises it by the support.
+    `predict(key, phi_K(theta), query)` of the learner as the bias shapes it, on the batch that the
+    outer objective makes of the query: an inductive one normalises it by the support.
 
     Args:
       key: As in `outcome`: the same learning.
-      bilevel: The problem. An outer objective of your own that wraps an inductive one tells what that asks where
-        `functools.wraps` makes it.
+      bilevel: The problem. An outer objective of your own that wraps an inductive one tells what
+        that asks where `functools.wraps` makes it.
       theta: What was learned across tasks.
       task: The labels of its query are not looked at and may be None.
 
@@ -219,7 +291,9 @@ def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) ->
 
     >>> import jax, jax.numpy as jnp, jaxmeta as jm
     >>> raw = jm.models.Model(lambda key, x: {}, lambda params, x, reference=None: x)
-    >>> task = jm.Task(jm.Examples(jnp.eye(2), jnp.arange(2)), jm.Examples(jnp.array([[0.0, 3.0]]), None))
+    >>> task = jm.Task(
+    ...     jm.Examples(jnp.eye(2), jnp.arange(2)), jm.Examples(jnp.array([[0.0, 3.0]]), None)
+    ... )
     >>> jm.predict(jax.random.key(0), jm.protonet(raw, ways=2).bilevel, {}, task).argmax(1).tolist()
     [1]
     """
@@ -227,19 +301,31 @@ def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) ->
     return predicted(key_outer, bilevel, learner, walked, task)
 
 
-def predicted(key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task) -> Array:
-    """What the end of a trajectory says of the query, as the outer objective shows it to the learner."""
+def predicted(
+    key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task
+) -> Array:
+    """What the end of a trajectory says of the query, as the outer objective shows it to the
+    learner."""
     if learner.predict is None:
-        raise ValueError("predictions need a learner that has them, got one whose predict is None; make it with "
-                         "learner._replace(predict=lambda key, phi, batch: ...), or take jaxmeta.gradient(model, ...)")
+        raise ValueError(
+            "predictions need a learner that has them, got one whose predict is None; make it "
+            "with learner._replace(predict=lambda key, phi, batch: ...), or take "
+            "jaxmeta.gradient(model, ...)"
+        )
     if isinstance(task.query, Examples) and task.query.y is None:
         like = task.support.y
-        axes = like.shape[1 + jnp.ndim(task.support.x) - jnp.ndim(task.query.x):]  # of a target, where batches are stacked too
-        task = task._replace(query=task.query._replace(y=jnp.zeros((len(task.query.x), *axes), like.dtype)))
+        axes = like.shape[
+            1 + jnp.ndim(task.support.x) - jnp.ndim(task.query.x) :
+        ]  # of a target, where batches are stacked too
+        task = task._replace(
+            query=task.query._replace(y=jnp.zeros((len(task.query.x), *axes), like.dtype))
+        )
     queries = jax.tree.leaves(task.query)[0].shape[0]
 
     said = learner.predict(key, walked.end, asked(bilevel.outer, task))
-    return said[len(said) - queries:]  # whatever an objective puts beside the query comes before it
+    return said[
+        len(said) - queries :
+    ]  # whatever an objective puts beside the query comes before it
 
 
 def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Array, Any]:
@@ -247,9 +333,12 @@ def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Arr
     result = learner.loss(key, phi, batch)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(
-            f"the loss of a learner must return a pair (scalar, aux), got {type(result).__name__}; return (value, {{}})")
-    return (_check.scalar("the loss of a learner", result[0]),
-            _check.numbers("what a loss returns beside its value", result[1]))
+            f"the loss of a learner must return a pair (scalar, aux), got {type(result).__name__}; return (value, {{}})"
+        )
+    return (
+        _check.scalar("the loss of a learner", result[0]),
+        _check.numbers("what a loss returns beside its value", result[1]),
+    )
 
 
 def no_penalty(phi: PyTree, start: PyTree) -> Array:

@@ -7,7 +7,8 @@ import jax
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _started = []
 jax.monitoring.register_event_duration_secs_listener(
-    lambda name, seconds, **more: _started.append(name) if name == _COMPILED else None)
+    lambda name, seconds, **more: _started.append(name) if name == _COMPILED else None
+)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""Tests run in float64 with rank promotion refused, on two CPU devices; what is random in one depends on its name alone."""
+"""Tests run in float64 with rank promotion refused, on two CPU devices; what is random in one
+depends on its name alone."""
 
 import ctypes
 import gc
@@ -11,15 +12,23 @@ import tempfile
 import zlib
 from pathlib import Path
 
-# The tests compile far more than they run: with these the CPU's compiler takes a third of its usual time for a Conv4.
+# The tests compile far more than they run: with these the CPU's compiler takes a third of its usual
+# time for a Conv4.
 FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
-if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):  # From 0.12 on it ends the process.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (
+    0,
+    12,
+):  # From 0.12 on it ends the process.
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
-# What one test compiled the next finds again, after the caches in memory were let go and in the processes that tests start too.
-# Each worker has a folder of its own, since JAX writes into it without a lock.
-os.environ |= {"JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="jaxmeta-tests-"),
-               "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+# What one test compiled the next finds again, after the caches in memory were let go and in the
+# processes that tests start too. Each worker has a folder of its own, since JAX writes into it
+# without a lock.
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="jaxmeta-tests-"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 import hypothesis
 import jax
@@ -39,7 +48,8 @@ SINCE = {"tests": 0}  # since the compiled programs were let go
 
 @pytest.fixture
 def rng(request):
-    """A generator of the test's own: neither the order of the tests nor which of them run changes what it gives."""
+    """A generator of the test's own: neither the order of the tests nor which of them run changes
+    what it gives."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
@@ -66,7 +76,11 @@ def pytest_collection_modifyitems(items):
 
 def peak():
     """Gigabytes that this process took at its peak."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e9
+    )
 
 
 def resident():
@@ -79,11 +93,14 @@ def resident():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Compiled programs go with the group that they served, and within a large group where memory grows."""
+    """Compiled programs go with the group that they served, and within a large group where memory
+    grows."""
     result = yield
     SINCE["tests"] += 1
     over = nextitem is None or group(item) != group(nextitem)
-    if (over and resident() > 0.4 * GIGABYTES) or (SINCE["tests"] > 10 and resident() > 0.6 * GIGABYTES):
+    if (over and resident() > 0.4 * GIGABYTES) or (
+        SINCE["tests"] > 10 and resident() > 0.6 * GIGABYTES
+    ):
         jax.clear_caches()
         gc.collect()
         if hasattr(LIBC, "malloc_trim"):  # glibc keeps what is freed
@@ -107,5 +124,7 @@ def pytest_testnodedown(node, error):
 
 def pytest_terminal_summary(terminalreporter):
     told = ", ".join(f"{name} {gigabytes:.2f} GB" for name, gigabytes in sorted(PEAKS.items()))
-    above = "" if max(PEAKS.values(), default=0) <= GIGABYTES else ": ABOVE what a process is allowed"
+    above = (
+        "" if max(PEAKS.values(), default=0) <= GIGABYTES else ": ABOVE what a process is allowed"
+    )
     terminalreporter.write_line(f"memory at the peak, {GIGABYTES} GB allowed: {told}{above}")

@@ -10,6 +10,9 @@ def command(*arguments):
 
 
 def jaxmeta(*arguments, timeout=300, **more):
-    """Exit code, standard output and standard error of the command; `more` goes to `subprocess.run`."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout, **more)
+    """Exit code, standard output and standard error of the command; `more` goes to
+    `subprocess.run`."""
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=timeout, **more
+    )
     return done.returncode, done.stdout, done.stderr

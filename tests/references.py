@@ -1,5 +1,6 @@
-"""What the references in numpy are written with: a net and its gradient by hand, and derivatives by the complex step, exact to
-rounding. `jax.tree` goes through trees of arrays here and computes nothing."""
+"""What the references in numpy are written with: a net and its gradient by hand, and derivatives by
+the complex step, exact to rounding. `jax.tree` goes through trees of arrays here and computes
+nothing."""
 
 import functools
 
@@ -16,12 +17,17 @@ def tasks():
 
 def each(tasks):
     """The tasks, one by one, in numpy."""
-    return [jax.tree.map(lambda leaf: np.asarray(leaf[place]), tasks) for place in range(len(jax.tree.leaves(tasks)[0]))]
+    return [
+        jax.tree.map(lambda leaf: np.asarray(leaf[place]), tasks)
+        for place in range(len(jax.tree.leaves(tasks)[0]))
+    ]
 
 
 def over(reference, batch=None):
     """The mean over tasks of `reference(theta, task)`, a function of theta alone."""
-    return lambda theta: np.mean([reference(theta, task) for task in each(tasks() if batch is None else batch)], axis=0)
+    return lambda theta: np.mean(
+        [reference(theta, task) for task in each(tasks() if batch is None else batch)], axis=0
+    )
 
 
 # The net of `problems.smooth_model`: one hidden layer of tanh, then a linear map, and a softmax.
@@ -48,8 +54,10 @@ def slopes(phi, batch):
     hidden, head = features(phi["body"], batch.x), phi["head"]
     error = (shares(logits(phi, batch.x)) - np.eye(len(head["bias"]))[batch.y]) / len(batch.y)
     inner = error @ head["kernel"].T * (1 - hidden**2)
-    grads = {"body": {"kernel": batch.x.T @ inner, "bias": inner.sum(0)},
-             "head": {"kernel": hidden.T @ error, "bias": error.sum(0)}}
+    grads = {
+        "body": {"kernel": batch.x.T @ inner, "bias": inner.sum(0)},
+        "head": {"kernel": hidden.T @ error, "bias": error.sum(0)},
+    }
     return grads, inner @ phi["body"]["kernel"].T
 
 
@@ -83,14 +91,20 @@ def like(tree, vector):
     """The vector as such a tree."""
     leaves, structure = jax.tree.flatten(tree)
     ends = np.cumsum([np.size(leaf) for leaf in leaves])[:-1]
-    return jax.tree.unflatten(structure, [part.reshape(np.shape(leaf)) for part, leaf in zip(np.split(vector, ends), leaves)])
+    return jax.tree.unflatten(
+        structure,
+        [part.reshape(np.shape(leaf)) for part, leaf in zip(np.split(vector, ends), leaves)],
+    )
 
 
 def derivative(function, tree):
-    """`(f, df/dtree)` of a real function of a tree; of one with values `[n]` the derivative's leaves are `[n, ...]`."""
+    """`(f, df/dtree)` of a real function of a tree; of one with values `[n]` the derivative's
+    leaves are `[n, ...]`."""
     start, parts = np.array(flat(tree), float), []
     for place in range(len(start)):
-        parts.append(np.imag(function(like(tree, start + 1e-30j * (np.arange(len(start)) == place)))) / 1e-30)
+        parts.append(
+            np.imag(function(like(tree, start + 1e-30j * (np.arange(len(start)) == place)))) / 1e-30
+        )
     value = np.real(function(like(tree, start)))
     if np.ndim(value):
         return value, np.array(parts).T  # a Jacobian
@@ -106,7 +120,11 @@ def conjugate(matrix, b, iterations):
     x, residual, direction = np.zeros_like(b), b, b
     for _ in range(iterations):
         length = residual @ residual / (direction @ matrix @ direction)
-        x, before, residual = x + length * direction, residual, residual - length * matrix @ direction
+        x, before, residual = (
+            x + length * direction,
+            residual,
+            residual - length * matrix @ direction,
+        )
         direction = residual + (residual @ residual) / (before @ before) * direction
     return x
 
@@ -122,7 +140,9 @@ def agrees(algorithm, theta, reference, tolerance=1e-9, state=None, batch=None):
 def same(algorithm, theta, value, grad, tolerance=1e-9, state=None, batch=None, key=KEY):
     """The estimate beside a value and a gradient, relative to its largest number."""
     batch = tasks() if batch is None else batch
-    state = algorithm.estimator.init(key, algorithm.bilevel, theta, batch) if state is None else state
+    state = (
+        algorithm.estimator.init(key, algorithm.bilevel, theta, batch) if state is None else state
+    )
 
     found, gradient, state = compiled(algorithm)(key, theta, batch, state)
     np.testing.assert_allclose(found, value, rtol=tolerance)
@@ -144,7 +164,8 @@ def compiled(algorithm):
 
 
 def spread(tree, seed=0, size=0.1):
-    """The tree with every number moved a little, so that none is 0 or 1 by chance of its beginning."""
+    """The tree with every number moved a little, so that none is 0 or 1 by chance of its
+    beginning."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: leaf + size * rng.normal(size=leaf.shape), tree)
 

@@ -19,7 +19,9 @@ from jaxmeta.evaluation import evaluate
 key, sample = jax.random.key(3), jm.sinusoids(shots=10)
 print(evaluate(key, bilevel, fitted.theta, sample, 500).summary["loss"].mean)
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     # One net for all tasks cannot get below 2.9, as benchmarks/results/sinusoid.json has it.
     assert float(done.stdout.split()[-1]) < 2.3
@@ -29,7 +31,9 @@ print(evaluate(key, bilevel, fitted.theta, sample, 500).summary["loss"].mean)
 def test_the_example_of_hierarchies_derives_and_tests_trees():
     code = re.search(r"## Hierarchies.*?```python\n(.*?)```", README.read_text(), re.S).group(1)
     assert len(code.splitlines()) <= 14
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     # Ten digits a tree, the accuracy behind the last of them; one in ten is chance.
     accuracies = [float(line.split()[-1]) for line in done.stdout.splitlines() if "." in line]
@@ -39,6 +43,10 @@ def test_the_example_of_hierarchies_derives_and_tests_trees():
 
 def test_the_example_of_tying_serves_every_node():
     code = re.search(r"## Tying.*?```python\n(.*?)```", README.read_text(), re.S).group(1)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["(5,", "20,", "2)", "0.0"], "no differences yet, so that nothing is preferred otherwise"
+    assert done.stdout.split() == ["(5,", "20,", "2)", "0.0"], (
+        "no differences yet, so that nothing is preferred otherwise"
+    )

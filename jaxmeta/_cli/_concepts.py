@@ -1,4 +1,5 @@
-"""What the commands of `jaxmeta hierarchy` read: examples of classes, and trees over them. jax is imported within."""
+"""What the commands of `jaxmeta hierarchy` read: examples of classes, and trees over them. jax is
+imported within."""
 
 from __future__ import annotations
 
@@ -43,8 +44,11 @@ class Concepts:
         for part in concepts.PARTS:
             lacking = np.bincount(train.y[train.fold == part], minlength=len(self.names)) == 0
             if lacking.any():
-                raise ValueError(f"every class needs examples in each fold, got none of {self.names[int(lacking.argmax())]!r} "
-                                 f"in fold {part} of draw {seed}; leave the class out by --classes")
+                raise ValueError(
+                    "every class needs examples in each fold, got none of "
+                    f"{self.names[int(lacking.argmax())]!r} in fold {part} of draw {seed}; leave "
+                    "the class out by --classes"
+                )
         return Drawn(self.names, train, test, most)
 
 
@@ -60,9 +64,14 @@ def read(name: str, classes: str | None) -> Concepts:
     start_jax(True)
     dataset = data.load(name)
     if classes is not None:
-        dataset = concepts.only(dataset, [each.strip() for each in classes.split(",") if each.strip()])
+        dataset = concepts.only(
+            dataset, [each.strip() for each in classes.split(",") if each.strip()]
+        )
     if len(dataset.class_names) < 2:
-        raise ValueError(f"a hierarchy needs at least two classes, got {list(dataset.class_names)}; give more by --classes")
+        raise ValueError(
+            f"a hierarchy needs at least two classes, got {list(dataset.class_names)}; give more "
+            "by --classes"
+        )
     return Concepts(dataset, list(dataset.class_names))
 
 
@@ -79,7 +88,10 @@ def tree_text(given: str) -> str | None:
         if given in methods:
             return None
         if not path.is_file():
-            raise ValueError(f"--tree must be Newick's text, a file with it, or one of {', '.join(methods)}, got {given!r}")
+            raise ValueError(
+                f"--tree must be Newick's text, a file with it, or one of {', '.join(methods)}, "
+                f"got {given!r}"
+            )
         given = path.read_text(encoding="utf-8")
     given = given.strip()
     return given if given.endswith(";") else f"{given};"

@@ -1,4 +1,5 @@
-"""What the commands share: results on standard output, everything else on standard error, refusals in one sentence."""
+"""What the commands share: results on standard output, everything else on standard error, refusals
+in one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from typing import Any
 
 
 class Refusal(Exception):
-    """What was asked for cannot be done; the message is the one sentence that says why. Exit code 2."""
+    """What was asked for cannot be done; the message is the one sentence that says why. Exit code
+    2."""
 
 
 def say(message: str) -> None:
@@ -31,7 +33,9 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(title, markup=False, highlight=False)  # a table's own title is broken to the table's width
+    console.print(
+        title, markup=False, highlight=False
+    )  # a table's own title is broken to the table's width
     drawn = Table(*columns)
     for row in rows:
         drawn.add_row(*row)
@@ -40,7 +44,8 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 @contextlib.contextmanager
 def refusing(still: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Within it a ValueError or OSError is a refusal: its sentence, exit code 2. Elsewhere they keep their traceback.
+    """Within it a ValueError or OSError is a refusal: its sentence, exit code 2. Elsewhere they
+    keep their traceback.
 
     Args:
       still: Asked when one comes; once False, errors pass as they are.
@@ -54,13 +59,16 @@ def refusing(still: Callable[[], bool] = lambda: True) -> Iterator[None]:
 
 
 def start_jax(compilation_cache: bool) -> None:
-    """Makes every core of a CPU a device, and keeps compiled programs from one command to the next."""
+    """Makes every core of a CPU a device, and keeps compiled programs from one command to the
+    next."""
     import jax
 
     from jaxmeta import cache
 
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                      else os.cpu_count() or 1)
+    jax.config.update(
+        "jax_num_cpu_devices",
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
     if compilation_cache:
         cache()
 
@@ -70,7 +78,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.parent} holds no run of jaxmeta train ({path.name} is missing); "
-                         "give the folder that was its --out") from None
+        raise ValueError(
+            f"{path.parent} holds no run of jaxmeta train ({path.name} is missing); "
+            "give the folder that was its --out"
+        ) from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); put it back, or train again") from None

@@ -19,55 +19,142 @@ def _option(panel: str, text: str, *names: str, **more):
 
 
 def train(
-    out: Annotated[Path, _option(_RUN, "Folder of the run; a new one, or with --resume that of a run.", "--out", "-o")],
-    algorithm: Annotated[str | None, _option(_LEARNING, "Which method; see `jaxmeta algorithms`. Default maml.",
-                                             "--algorithm", "-a")] = None,
-    data: Annotated[str | None, _option(_TASK, "Which set; see `jaxmeta data list`. Default glyphs.", "--data", "-d")] = None,
+    out: Annotated[
+        Path,
+        _option(
+            _RUN, "Folder of the run; a new one, or with --resume that of a run.", "--out", "-o"
+        ),
+    ],
+    algorithm: Annotated[
+        str | None,
+        _option(
+            _LEARNING, "Which method; see `jaxmeta algorithms`. Default maml.", "--algorithm", "-a"
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        _option(_TASK, "Which set; see `jaxmeta data list`. Default glyphs.", "--data", "-d"),
+    ] = None,
     ways: Annotated[int | None, _option(_TASK, "Classes in an episode. Default 5.", min=2)] = None,
-    shots: Annotated[int | None, _option(_TASK, "Examples of each class to learn from. Default: the method's, mostly 1.", min=1)] = None,
-    queries: Annotated[int | None, _option(_TASK, "Examples of each class to be judged on. Default 5.", min=1)] = None,
-    evaluation_ways: Annotated[int | None, _option(_TASK, "Ways of the test. Default: --ways.", min=2)] = None,
-    evaluation_shots: Annotated[int | None, _option(
-        _TASK, "Shots of validation and test. Default: --shots, else 1.", min=1)] = None,
-    rotations: Annotated[bool | None, _option(
-        _TASK, "In training an image turned by 90, 180 or 270 degrees is another class.", "--rotations")] = None,
-    reflections: Annotated[bool | None, _option(_TASK, "In training a mirror image is another class.", "--reflections")] = None,
-    evaluation_rotations: Annotated[bool | None, _option(
-        _TASK, "In validation and test too, as papers on Omniglot do.", "--evaluation-rotations")] = None,
-    warps: Annotated[bool | None, _option(_TASK, "In training bend images at random, as by another hand.", "--warps")] = None,
-    inductive: Annotated[bool | None, _option(
-        _LEARNING, "Normalise a query by the support's statistics alone, not by those of the other queries.",
-        "--inductive")] = None,
-    model: Annotated[str | None, _option(
-        _NET, "conv4, conv4_margin, conv_places, resnet12, conv1d or mlp. Default the method's for images, mostly conv4; for "
-        "sensor windows conv1d.")] = None,
-    width: Annotated[int | None, _option(_NET, "Channels of its first layers. Default 32.", min=1)] = None,
-    norm: Annotated[str | None, _option(_NET, "batch, layer or none. Default: the method's, mostly batch.")] = None,
-    inner_rate: Annotated[float | None, _option(
-        _LEARNING, "Step size within an episode. Default: the method's.", min=0.0)] = None,
-    evaluation_rate: Annotated[float | None, _option(
-        _LEARNING, "Step size within a test episode. Default: --inner-rate.", min=0.0)] = None,
-    inner_steps: Annotated[int | None, _option(
-        _LEARNING, "Steps within a training episode. Default: the method's.", min=0)] = None,
-    evaluation_steps: Annotated[int | None, _option(
-        _LEARNING, "Steps within a test episode. Default: the method's.", min=0)] = None,
-    outer_rate: Annotated[float | None, _option(
-        _LEARNING, "Step size across episodes. Default: the method's.", min=0.0)] = None,
-    tasks: Annotated[int | None, _option(_LEARNING, "Episodes a meta-batch. Default: the method's.", min=1)] = None,
-    steps: Annotated[int | None, _option(
-        _LEARNING, "Meta-batches in all; more of them prolong a resumed run. Default 600.", "--steps", "-n", min=1)] = None,
+    shots: Annotated[
+        int | None,
+        _option(
+            _TASK, "Examples of each class to learn from. Default: the method's, mostly 1.", min=1
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None, _option(_TASK, "Examples of each class to be judged on. Default 5.", min=1)
+    ] = None,
+    evaluation_ways: Annotated[
+        int | None, _option(_TASK, "Ways of the test. Default: --ways.", min=2)
+    ] = None,
+    evaluation_shots: Annotated[
+        int | None, _option(_TASK, "Shots of validation and test. Default: --shots, else 1.", min=1)
+    ] = None,
+    rotations: Annotated[
+        bool | None,
+        _option(
+            _TASK,
+            "In training an image turned by 90, 180 or 270 degrees is another class.",
+            "--rotations",
+        ),
+    ] = None,
+    reflections: Annotated[
+        bool | None, _option(_TASK, "In training a mirror image is another class.", "--reflections")
+    ] = None,
+    evaluation_rotations: Annotated[
+        bool | None,
+        _option(
+            _TASK, "In validation and test too, as papers on Omniglot do.", "--evaluation-rotations"
+        ),
+    ] = None,
+    warps: Annotated[
+        bool | None,
+        _option(_TASK, "In training bend images at random, as by another hand.", "--warps"),
+    ] = None,
+    inductive: Annotated[
+        bool | None,
+        _option(
+            _LEARNING,
+            "Normalise a query by the support's statistics alone, not by those of the other "
+            "queries.",
+            "--inductive",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        _option(
+            _NET,
+            "conv4, conv4_margin, conv_places, resnet12, conv1d or mlp. Default the method's for "
+            "images, mostly conv4; for sensor windows conv1d.",
+        ),
+    ] = None,
+    width: Annotated[
+        int | None, _option(_NET, "Channels of its first layers. Default 32.", min=1)
+    ] = None,
+    norm: Annotated[
+        str | None, _option(_NET, "batch, layer or none. Default: the method's, mostly batch.")
+    ] = None,
+    inner_rate: Annotated[
+        float | None,
+        _option(_LEARNING, "Step size within an episode. Default: the method's.", min=0.0),
+    ] = None,
+    evaluation_rate: Annotated[
+        float | None,
+        _option(_LEARNING, "Step size within a test episode. Default: --inner-rate.", min=0.0),
+    ] = None,
+    inner_steps: Annotated[
+        int | None,
+        _option(_LEARNING, "Steps within a training episode. Default: the method's.", min=0),
+    ] = None,
+    evaluation_steps: Annotated[
+        int | None, _option(_LEARNING, "Steps within a test episode. Default: the method's.", min=0)
+    ] = None,
+    outer_rate: Annotated[
+        float | None,
+        _option(_LEARNING, "Step size across episodes. Default: the method's.", min=0.0),
+    ] = None,
+    tasks: Annotated[
+        int | None, _option(_LEARNING, "Episodes a meta-batch. Default: the method's.", min=1)
+    ] = None,
+    steps: Annotated[
+        int | None,
+        _option(
+            _LEARNING,
+            "Meta-batches in all; more of them prolong a resumed run. Default 600.",
+            "--steps",
+            "-n",
+            min=1,
+        ),
+    ] = None,
     seed: Annotated[int | None, _option(_RUN, "Of all that is random. Default 0.", min=0)] = None,
-    resume: Annotated[bool, _option(_RUN, "Go on with the run in --out, whose settings need not be repeated.",
-                                    "--resume")] = False,
+    resume: Annotated[
+        bool,
+        _option(
+            _RUN, "Go on with the run in --out, whose settings need not be repeated.", "--resume"
+        ),
+    ] = False,
     episodes: Annotated[int, _option(_RUN, "Test episodes at the end. Default 600.", min=1)] = 600,
-    validate_every: Annotated[int | None, _option(
-        _RUN, "Meta-batches between validations. Default a tenth of --steps.", min=1)] = None,
-    chunk: Annotated[int | None, _option(
-        _RUN, "Episodes computed at a time on a device. Default: what suits it.", min=1)] = None,
-    compilation_cache: Annotated[bool, _option(
-        _RUN, "Keep compiled programs for the next time, in JAXMETA_CACHE or ~/.cache/jaxmeta. Default on.",
-        "--compilation-cache/--no-compilation-cache")] = True,
-    as_json: Annotated[bool, _option(_RUN, "Print the results as JSON on standard output.", "--json")] = False,
+    validate_every: Annotated[
+        int | None,
+        _option(_RUN, "Meta-batches between validations. Default a tenth of --steps.", min=1),
+    ] = None,
+    chunk: Annotated[
+        int | None,
+        _option(_RUN, "Episodes computed at a time on a device. Default: what suits it.", min=1),
+    ] = None,
+    compilation_cache: Annotated[
+        bool,
+        _option(
+            _RUN,
+            "Keep compiled programs for the next time, in JAXMETA_CACHE or ~/.cache/jaxmeta. "
+            "Default on.",
+            "--compilation-cache/--no-compilation-cache",
+        ),
+    ] = True,
+    as_json: Annotated[
+        bool, _option(_RUN, "Print the results as JSON on standard output.", "--json")
+    ] = False,
 ) -> None:
     """Meta-train on episodes of a data set, then test on classes or persons never seen.
 
@@ -81,8 +168,21 @@ def train(
 
         jaxmeta train --resume --steps 1200 --out runs/a
     """
-    given = {name: value for name, value in locals().items() if value is not None and name not in (
-        "out", "resume", "episodes", "validate_every", "chunk", "compilation_cache", "as_json")}
+    given = {
+        name: value
+        for name, value in locals().items()
+        if value is not None
+        and name
+        not in (
+            "out",
+            "resume",
+            "episodes",
+            "validate_every",
+            "chunk",
+            "compilation_cache",
+            "as_json",
+        )
+    }
     say("jaxmeta: starting")
     import jax
 
@@ -96,7 +196,9 @@ def train(
         start_jax(compilation_cache)
         dataset = sets.load(configuration.data)
         configuration = experiment.complete(configuration, dataset)
-        made = experiment.build(configuration, dataset, experiment.mapper(configuration.tasks, chunk))
+        made = experiment.build(
+            configuration, dataset, experiment.mapper(configuration.tasks, chunk)
+        )
         unchanging = dataclasses.asdict(configuration)
         steps = unchanging.pop("steps")
 
@@ -109,24 +211,53 @@ def train(
         try:
             key_fit, key_judge, key_play = jax.random.split(jax.random.key(configuration.seed), 3)
             fitted = training.fit(
-                key_fit, made.algorithm, made.sample, made.optimiser, steps, tasks=configuration.tasks,
-                validation=made.validation, validate_every=validate_every, episodes=_VALIDATION, over=experiment.mapper(),
-                folder=out, configuration=unchanging, resume=resume, progress=progress,
-                log_every=_LOG)
+                key_fit,
+                made.algorithm,
+                made.sample,
+                made.optimiser,
+                steps,
+                tasks=configuration.tasks,
+                validation=made.validation,
+                validate_every=validate_every,
+                episodes=_VALIDATION,
+                over=experiment.mapper(),
+                folder=out,
+                configuration=unchanging,
+                resume=resume,
+                progress=progress,
+                log_every=_LOG,
+            )
             say(f"jaxmeta: testing on {episodes} episodes")
             results = experiment.judge(key_judge, configuration, made, fitted.theta, episodes)
-            episode = report.Episode(*experiment.play(key_play, configuration, made.test, fitted.theta))
+            episode = report.Episode(
+                *experiment.play(key_play, configuration, made.test, fitted.theta)
+            )
         except training.NonFinite as error:
             say(f"jaxmeta: {error}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt as error:
-            saved = str(error).split(":")[0] if isinstance(error, training.Interrupted) else "interrupted"
-            how = f"resume with: jaxmeta train --resume --out {out}" if started else "nothing was saved"
+            saved = (
+                str(error).split(":")[0]
+                if isinstance(error, training.Interrupted)
+                else "interrupted"
+            )
+            how = (
+                f"resume with: jaxmeta train --resume --out {out}"
+                if started
+                else "nothing was saved"
+            )
             say(f"jaxmeta: {saved}; {how}")
             raise typer.Exit(getattr(error, "exit_code", 130)) from None
     picture = report.write(out, results, episode)
-    summary = {"folder": str(out), "report": str(picture), "steps": steps, "seconds": fitted.seconds,
-               "compile_seconds": fitted.compile_seconds, "configuration": dataclasses.asdict(configuration), **results}
+    summary = {
+        "folder": str(out),
+        "report": str(picture),
+        "steps": steps,
+        "seconds": fitted.seconds,
+        "compile_seconds": fitted.compile_seconds,
+        "configuration": dataclasses.asdict(configuration),
+        **results,
+    }
     if as_json:
         show_json(summary)
     else:
@@ -145,14 +276,20 @@ def _configuration(out: Path, given: dict, resume: bool):
     if not (out / "configuration.json").exists():
         return Configuration(**given)
     if not resume:
-        raise Refusal(f"{out} already holds a run; go on with it by --resume, or choose another --out")
+        raise Refusal(
+            f"{out} already holds a run; go on with it by --resume, or choose another --out"
+        )
     configuration = saved_configuration(out)
     for name, value in given.items():
         was = getattr(configuration, name)
         if name != "steps" and was != value:
-            raise Refusal(f"the run in {out} was made with {name} {was}, got {value}; leave out "
-                          f"--{name.replace('_', '-')}, or choose another --out")
-    return dataclasses.replace(configuration, steps=given.get("steps") or read_json(out / _GOAL)["steps"])
+            raise Refusal(
+                f"the run in {out} was made with {name} {was}, got {value}; leave out "
+                f"--{name.replace('_', '-')}, or choose another --out"
+            )
+    return dataclasses.replace(
+        configuration, steps=given.get("steps") or read_json(out / _GOAL)["steps"]
+    )
 
 
 def saved_configuration(folder: Path):
@@ -160,18 +297,28 @@ def saved_configuration(folder: Path):
     from jaxmeta.experiment import Configuration
 
     path = folder / "configuration.json"
-    return Configuration.recorded({name: value for name, value in read_json(path).items() if name != "fit"}, path)
+    return Configuration.recorded(
+        {name: value for name, value in read_json(path).items() if name != "fit"}, path
+    )
 
 
 _NAMES = {
-    "trained": "meta-trained", "untrained": "the same, untrained", "from_scratch": "without meta-learning: trained on the "
-    "support from scratch", "raw_means": "without meta-learning: nearest class mean of the raw inputs",
+    "trained": "meta-trained",
+    "untrained": "the same, untrained",
+    "from_scratch": "without meta-learning: trained on the support from scratch",
+    "raw_means": "without meta-learning: nearest class mean of the raw inputs",
 }
 
 
 def _print(configuration, results: dict, out: Path, picture: Path) -> None:
-    rows = [[text, f"{100 * results[name]['accuracy']:.1f} ± {100 * results[name]['half']:.1f}"]
-            for name, text in _NAMES.items()]
-    table(f"{configuration.algorithm} on {configuration.data}, {results['ways']}-way {results['shots']}-shot, "
-          f"{results['episodes']} test episodes", ["", "accuracy (%), 95 % interval"], rows)
+    rows = [
+        [text, f"{100 * results[name]['accuracy']:.1f} ± {100 * results[name]['half']:.1f}"]
+        for name, text in _NAMES.items()
+    ]
+    table(
+        f"{configuration.algorithm} on {configuration.data}, {results['ways']}-way "
+        f"{results['shots']}-shot, {results['episodes']} test episodes",
+        ["", "accuracy (%), 95 % interval"],
+        rows,
+    )
     print(f"picture: {picture}\nresults: {out / 'results.json'}", flush=True)

@@ -12,8 +12,9 @@ from jaxmeta.process import lifted, no_penalty, view
 def context(size: int) -> Bias:
     """A few context inputs adapt from zero; all the learner's own parameters are shared (CAVIA).
 
-    `phi_0 = 0` of shape `[size]`, `loss'(key, phi, (x, y)) = loss(key, theta, ([x, phi], y))`: phi is joined to the last
-    axis of every input, so that images and sensor windows get `size` constant channels more.
+    `phi_0 = 0` of shape `[size]`, `loss'(key, phi, (x, y)) = loss(key, theta, ([x, phi], y))`: phi
+    is joined to the last axis of every input, so that images and sensor windows get `size` constant
+    channels more.
 
     Args:
       size: How many context inputs, at least 1.
@@ -34,13 +35,17 @@ def context(size: int) -> Bias:
 
     def init(key, task, learner):
         phi, task = zeros(task), view(key, learner, task, 0)
-        return learner.start(key, task._replace(support=join(phi, task.support), query=join(phi, task.query)))
+        return learner.start(
+            key, task._replace(support=join(phi, task.support), query=join(phi, task.query))
+        )
 
     def shape(theta, task, learner):
         def start(key, task):
             return zeros(task)
 
         # The learner's penalty is on its own parameters, which no longer move.
-        return lifted(learner, lambda phi, batch: (theta, join(phi, batch)))._replace(start=start, penalty=no_penalty)
+        return lifted(learner, lambda phi, batch: (theta, join(phi, batch)))._replace(
+            start=start, penalty=no_penalty
+        )
 
     return Bias(init, shape)

@@ -13,8 +13,8 @@ from jaxmeta.process import seeing
 def hyperparameters(make: Callable[..., Learner], **initial: float) -> Bias:
     """The high level sets what a learner is made with: `shape(theta, task, _) = make(**theta)`.
 
-    Anything differentiable that `make` takes can be learned: weight decay, the strength of a ridge, momentum. Give
-    positive ones to `make` as their logarithm.
+    Anything differentiable that `make` takes can be learned: weight decay, the strength of a ridge,
+    momentum. Give positive ones to `make` as their logarithm.
 
     Args:
       make: Builds a learner from the settings named in `initial`; the learner that is shaped is
@@ -24,7 +24,8 @@ def hyperparameters(make: Callable[..., Learner], **initial: float) -> Bias:
     Returns:
       A `Bias` whose theta is a dict of arrays.
 
-    Reference: Franceschi et al., Bilevel programming for hyperparameter optimization and meta-learning, ICML 2018.
+    Reference: Franceschi et al., Bilevel programming for hyperparameter optimization and
+    meta-learning, ICML 2018.
     """
 
     def init(key, task, learner):

@@ -11,10 +11,12 @@ from jaxmeta.bias._link import Link, positive
 
 
 def proximal(strength: float, link: Link = positive) -> Bias:
-    """Staying near the start: `penalty'(phi, phi_0) = penalty(phi, phi_0) + strength / 2 |phi - phi_0|^2` (iMAML).
+    """Staying near the start: `penalty'(phi, phi_0) = penalty(phi, phi_0) + strength / 2 |phi -
+    phi_0|^2` (iMAML).
 
     Args:
-      strength: What the strength starts from, above 0 if the link keeps it positive. `fixed(proximal(2.0))` keeps it.
+      strength: What the strength starts from, above 0 if the link keeps it positive.
+        `fixed(proximal(2.0))` keeps it.
       link: How theta holds the strength.
 
     Returns:
@@ -23,7 +25,9 @@ def proximal(strength: float, link: Link = positive) -> Bias:
     Reference: Rajeswaran et al., Meta-learning with implicit gradients, NeurIPS 2019.
     """
     if link is positive and not strength > 0:
-        raise ValueError(f"the strength of a proximal term must be above 0, got {strength}; or give link=free")
+        raise ValueError(
+            f"the strength of a proximal term must be above 0, got {strength}; or give link=free"
+        )
 
     def init(key, task, learner):
         return link.inverse(jnp.asarray(strength, dtype=float))

@@ -11,20 +11,22 @@ from jaxmeta.learner._closed_form import class_sums
 
 
 def prototype_head(encoder, head: str = "head") -> Bias:
-    r"""The head starts as the nearest-prototype classifier of the features that learning starts with (ProtoMAML).
+    r"""The head starts as the nearest-prototype classifier of the features that learning starts
+    with (ProtoMAML).
 
     $$ w_k = 2 c_k, \quad b_k = -|c_k|^2, \qquad c_k = \mathrm{mean}_{i: y_i = k} f_{\phi_0}(x_i) $$
 
-    A class without support begins at the origin's prototype, logit 0: its weights move as those of any class do.
+    A class without support begins at the origin's prototype, logit 0: its weights move as those of
+    any class do.
 
     Args:
-      encoder: f, the learner's model without its head: `jaxmeta.models.conv4(None)` for `conv4(ways)`; its parameters are those
-        of the learner without `head`.
+      encoder: f, the learner's model without its head: `jaxmeta.models.conv4(None)` for
+        `conv4(ways)`; its parameters are those of the learner without `head`.
       head: The name of the leaf of phi that holds `{"kernel": [D, ways], "bias": [ways]}`.
 
     Returns:
-      A `Bias` whose theta is `()`. Put it after `initialisation(excluding(head))`: what the body starts as is differentiated
-      through the prototypes too.
+      A `Bias` whose theta is `()`. Put it after `initialisation(excluding(head))`: what the body
+      starts as is differentiated through the prototypes too.
 
     Raises:
       ValueError: While tracing, for a learner without such a head.
@@ -36,8 +38,10 @@ def prototype_head(encoder, head: str = "head") -> Bias:
         def start(key, task):
             phi = learner.start(key, task)
             if not (isinstance(phi, dict) and set(phi.get(head, ())) == {"kernel", "bias"}):
-                raise ValueError(f"prototype_head needs a learner whose phi has a linear head at {head!r}, got "
-                                 f"{jax.tree.structure(phi)}; name the head, a dict of kernel and bias")
+                raise ValueError(
+                    f"prototype_head needs a learner whose phi has a linear head at {head!r}, got "
+                    f"{jax.tree.structure(phi)}; name the head, a dict of kernel and bias"
+                )
             body = {name: part for name, part in phi.items() if name != head}
             sums, counts = class_sums(embed(encoder, body, task.support), phi[head]["bias"].size)
             means = sums / jnp.where(counts == 0, 1, counts)[:, None]

@@ -16,36 +16,43 @@ from jaxmeta.process import lifted, started
 
 
 def last_begun(count: Count) -> Int[Array, ""]:
-    """Step k learns with set k, and where learning ended after it the query is judged with set k too: K sets, as in the
-    authors' code of MAML++."""
+    """Step k learns with set k, and where learning ended after it the query is judged with set k
+    too: K sets, as in the authors' code of MAML++."""
     return jnp.maximum(count.begun, 1) - 1
 
 
 def next_one(count: Count) -> Int[Array, ""]:
-    """What stands after k steps learns and is judged with set k: K + 1 sets, the last of which is the query's own (ours)."""
+    """What stands after k steps learns and is judged with set k: K + 1 sets, the last of which is
+    the query's own (ours)."""
     return count.done
 
 
-def shared(where: Where = everything, steps: int | None = None, place: Callable = last_begun) -> Bias:
-    """The high level owns the claimed leaves; the low level never sees them (BOIL's head, DARTS' mixture).
+def shared(
+    where: Where = everything, steps: int | None = None, place: Callable = last_begun
+) -> Bias:
+    """The high level owns the claimed leaves; the low level never sees them (BOIL's head, DARTS'
+    mixture).
 
-    `loss'(key, phi, batch) = loss(key, theta + phi, batch)`, phi being the leaves left over. With `steps` = K theta has a set
-    of values of every claimed leaf for each inner step (MAML++'s per-step normalisation), and phi counts the steps; learning for
-    longer goes on with the last set. The low level's steps do not move the sets.
+    `loss'(key, phi, batch) = loss(key, theta + phi, batch)`, phi being the leaves left over. With
+    `steps` = K theta has a set of values of every claimed leaf for each inner step (MAML++'s
+    per-step normalisation), and phi counts the steps; learning for longer goes on with the last
+    set. The low level's steps do not move the sets.
 
     Args:
       where: Which leaves of phi are claimed, by path.
       steps: None for one value of each leaf, or K for sets on a leading axis.
-      place: Which set a part of learning has, by its `jaxmeta.base.Count`: `last_begun`, K sets, or `next_one`, K + 1 of them.
+      place: Which set a part of learning has, by its `jaxmeta.base.Count`: `last_begun`, K sets, or
+        `next_one`, K + 1 of them.
 
     Returns:
       A `Bias` whose theta is phi with None for unclaimed leaves.
 
     Raises:
-      ValueError: If theta's leaves are not those of the learner's parameters, or `where` means none of them.
+      ValueError: If theta's leaves are not those of the learner's parameters, or `where` means none
+        of them.
 
-    References: Raghu et al., Rapid learning or feature reuse?, ICLR 2020; Antoniou et al., How to train your MAML,
-    ICLR 2019.
+    References: Raghu et al., Rapid learning or feature reuse?, ICLR 2020; Antoniou et al., How to
+    train your MAML, ICLR 2019.
     """
     if steps is not None:
         with jax.ensure_compile_time_eval():  # a number, also where the bias is made under jit
@@ -68,7 +75,9 @@ def shared(where: Where = everything, steps: int | None = None, place: Callable 
         def penalty(phi, phi_0):
             return learner.penalty(merge(theta, phi), merge(theta, phi_0))
 
-        return lifted(learner, lambda phi, batch: (merge(theta, phi), batch))._replace(start=start, penalty=penalty)
+        return lifted(learner, lambda phi, batch: (merge(theta, phi), batch))._replace(
+            start=start, penalty=penalty
+        )
 
     def _shape_by_step(theta, task, learner):
         check_claim(jax.tree.map(lambda leaf: leaf[0], theta), learner, task, where)
@@ -79,11 +88,15 @@ def shared(where: Where = everything, steps: int | None = None, place: Callable 
             return merge(jax.tree.map(lambda leaf: leaf[index], theta), phi)
 
         def start(key, task):
-            return leave(learner.start(key, task), where), Count(jnp.zeros((), int), jnp.zeros((), int))
+            return leave(learner.start(key, task), where), Count(
+                jnp.zeros((), int), jnp.zeros((), int)
+            )
 
         def penalty(state, start):
             return learner.penalty(whole(state), whole(start))
 
-        return lifted(learner, lambda state, batch: (whole(state), batch))._replace(start=start, penalty=penalty)
+        return lifted(learner, lambda state, batch: (whole(state), batch))._replace(
+            start=start, penalty=penalty
+        )
 
     return Bias(init, shape)

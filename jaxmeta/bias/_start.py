@@ -22,10 +22,17 @@ def initialisation(where: Where = everything) -> Bias:
       A `Bias` whose theta is phi with None for unclaimed leaves.
 
     Raises:
-      ValueError: If theta's leaves are not those of the learner's parameters, or `where` means none of them.
+      ValueError: If theta's leaves are not those of the learner's parameters, or `where` means none
+        of them.
 
     >>> import jax, jaxmeta as jm
-    >>> learner = jm.Learner(lambda key, task: {"w": jax.numpy.ones(2), "b": jax.numpy.zeros(())}, None, None, None, 1)
+    >>> learner = jm.Learner(
+    ...     lambda key, task: {"w": jax.numpy.ones(2), "b": jax.numpy.zeros(())},
+    ...     None,
+    ...     None,
+    ...     None,
+    ...     1,
+    ... )
     >>> bias = jm.initialisation(jm.named("w"))
     >>> theta = bias.init(jax.random.key(0), None, learner)
     >>> theta["w"].shape, theta["b"] is None
@@ -51,4 +58,6 @@ def initialisation(where: Where = everything) -> Bias:
 def check_claim(theta, learner, task, where: Where) -> None:
     """Refuses a theta whose leaves are not those that `where` means of the learner's parameters."""
     phi = jax.eval_shape(lambda task: started(jax.random.key(0), learner, task), task)
-    _check.same_structure("theta", take(phi, where), theta, "make theta with bias.init of the same bias and learner")
+    _check.same_structure(
+        "theta", take(phi, where), theta, "make theta with bias.init of the same bias and learner"
+    )

@@ -33,7 +33,9 @@ def leaf(phi: PyTree) -> PyTree:
 
 def channel(phi: PyTree) -> PyTree:
     """One number for each place of a leaf's last axis, such as a latent dimension or a feature."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*(1 for _ in x.shape[:-1]), *x.shape[-1:]), x.dtype), phi)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*(1 for _ in x.shape[:-1]), *x.shape[-1:]), x.dtype), phi
+    )
 
 
 def element(phi: PyTree) -> PyTree:
@@ -47,28 +49,34 @@ def step_sizes(
     steps: int | None = None,
     link: Link = free,
 ) -> Bias:
-    """Learned step sizes: `phi_{k+1} = phi_k + a_k * u_k`, with u_k the learner's own update (Meta-SGD, MAML++).
+    """Learned step sizes: `phi_{k+1} = phi_k + a_k * u_k`, with u_k the learner's own update
+    (Meta-SGD, MAML++).
 
     Args:
-      initial: What the factors a start from, a number or numbers for parts of phi. They multiply the update: 1 leaves the
-        learner as it is.
+      initial: What the factors a start from, a number or numbers for parts of phi. They multiply
+        the update: 1 leaves the learner as it is.
       each: `scalar`, `leaf`, `channel` or `element`: what has a factor of its own.
-      steps: None for the same factors at all steps, or K for K of them, on a leading axis; learning for longer goes on
-        with the last.
+      steps: None for the same factors at all steps, or K for K of them, on a leading axis; learning
+        for longer goes on with the last.
       link: `free` (Meta-SGD lets a factor change sign) or `positive`.
 
     Returns:
       A `Bias` whose theta holds the factors through the link: a scalar, or a tree like phi.
 
-    References: Li et al., Meta-SGD, 2017 (`each=element`); Antoniou et al., How to train your MAML, ICLR 2019
-    (`each=leaf, steps=K`).
+    References: Li et al., Meta-SGD, 2017 (`each=element`); Antoniou et al., How to train your MAML,
+    ICLR 2019 (`each=leaf, steps=K`).
     """
     lead = () if steps is None else (_check.whole_number("steps", steps, least=1),)
 
     def init(key, task, learner):
         phi = moving(jax.eval_shape(lambda task: started(key, learner, task), task))
-        return jax.tree.map(lambda initial, part: jax.tree.map(
-            lambda x: link.inverse(jnp.full((*lead, *x.shape), initial, x.dtype)), part), initial, each(phi))
+        return jax.tree.map(
+            lambda initial, part: jax.tree.map(
+                lambda x: link.inverse(jnp.full((*lead, *x.shape), initial, x.dtype)), part
+            ),
+            initial,
+            each(phi),
+        )
 
     def shape(theta, task, learner):
         inner = optax.with_extra_args_support(learner.update)
@@ -79,7 +87,11 @@ def step_sizes(
             factors = jax.tree.map(link.forward, theta)
             if lead:
                 factors = jax.tree.map(lambda x: x[jnp.minimum(step, lead[0] - 1)], factors)
-            updates = jax.tree.map(lambda a, part: jax.tree.map(lambda u: a.astype(u.dtype) * u, part), factors, updates)
+            updates = jax.tree.map(
+                lambda a, part: jax.tree.map(lambda u: a.astype(u.dtype) * u, part),
+                factors,
+                updates,
+            )
             return updates, (step + 1, memory)
 
         def start(phi):
@@ -91,7 +103,8 @@ def step_sizes(
 
 
 class Family(NamedTuple):
-    """A family of linear maps of one leaf's gradient: `init(leaf) -> theta`, the identity, and `apply(theta, grad)`."""
+    """A family of linear maps of one leaf's gradient: `init(leaf) -> theta`, the identity, and
+    `apply(theta, grad)`."""
 
     init: Callable[[Array], PyTree]
     apply: Callable[[PyTree, Array], Array]
@@ -106,10 +119,12 @@ kronecker = Family(kronecker_identity, kronecker_product)
 
 
 def preconditioner(family: Family = kronecker) -> Bias:
-    """A learned linear map of the gradient before the learner's own update: `u_k = update(P_theta g_k)`.
+    """A learned linear map of the gradient before the learner's own update:
+    `u_k = update(P_theta g_k)`.
 
     Args:
-      family: `kronecker`, with `P g = g x_1 M_positions x_2 M_inputs x_3 M_outputs` for each leaf, or `diagonal`.
+      family: `kronecker`, with `P g = g x_1 M_positions x_2 M_inputs x_3 M_outputs` for each leaf,
+        or `diagonal`.
 
     Returns:
       A `Bias` whose theta is, for each leaf of phi, the family's parameters; the identity at first.
@@ -118,7 +133,9 @@ def preconditioner(family: Family = kronecker) -> Bias:
     """
 
     def init(key, task, learner):
-        return jax.tree.map(family.init, moving(jax.eval_shape(lambda task: started(key, learner, task), task)))
+        return jax.tree.map(
+            family.init, moving(jax.eval_shape(lambda task: started(key, learner, task), task))
+        )
 
     def shape(theta, task, learner):
         inner = optax.with_extra_args_support(learner.update)

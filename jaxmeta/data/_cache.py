@@ -31,10 +31,11 @@ def cache_folder(cache: str | os.PathLike | None = None) -> Path:
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """Yields an empty folder that becomes `target` when the block ends, and is gone when the block fails.
+    """Yields an empty folder that becomes `target` when the block ends, and is gone when the block
+    fails.
 
-    Every process builds in a folder of its own and the rename is atomic, so two that build the same set at once do
-    not meet: the first to end wins, and the other's equal result is dropped.
+    Every process builds in a folder of its own and the rename is atomic, so two that build the same
+    set at once do not meet: the first to end wins, and the other's equal result is dropped.
 
     Raises:
       OSError: the cache folder cannot be written.
@@ -43,21 +44,26 @@ def building(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=_MAKING + target.name, dir=target.parent))
     except OSError as error:
-        raise OSError(f"the cache folder {target.parent} cannot be written ({error.strerror}); "
-                      "set JAXMETA_CACHE or cache= to a folder that can") from error
+        raise OSError(
+            f"the cache folder {target.parent} cannot be written ({error.strerror}); "
+            "set JAXMETA_CACHE or cache= to a folder that can"
+        ) from error
     try:
         yield folder
         with contextlib.suppress(OSError):
             os.replace(folder, target)
         if not target.is_dir():
-            raise OSError(f"{folder} could not be moved to {target}; remove what stands there and try again")
+            raise OSError(
+                f"{folder} could not be moved to {target}; remove what stands there and try again"
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _sweep(target.parent)
 
 
 def _sweep(parent: Path) -> None:
-    """Removes what a killed process left half-made; what another process is making now is younger."""
+    """Removes what a killed process left half-made; what another process is making now is
+    younger."""
     for left in parent.glob(_MAKING + "*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED:
@@ -70,8 +76,12 @@ def write_arrays(folder: Path, dataset: Dataset) -> None:
     for name in (*_ARRAYS, *more):
         np.save(folder / f"{name}.npy", getattr(dataset, name))
     about = {
-        "name": dataset.name, "class_names": dataset.class_names, "group_names": dataset.group_names,
-        "domain_names": dataset.domain_names, "by": dataset.by, "protocol": dataset.protocol,
+        "name": dataset.name,
+        "class_names": dataset.class_names,
+        "group_names": dataset.group_names,
+        "domain_names": dataset.domain_names,
+        "by": dataset.by,
+        "protocol": dataset.protocol,
         "splits": {which: ids.tolist() for which, ids in dataset.splits.items()},
     }
     if more:  # a set without is written as it always was
@@ -87,10 +97,16 @@ def read_arrays(folder: Path) -> Dataset:
     """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in (*_ARRAYS, *about.pop("more", ()))}
-        names = {key: tuple(about.pop(key)) for key in ("class_names", "group_names", "domain_names")}
+        arrays = {
+            name: np.load(folder / f"{name}.npy", allow_pickle=False)
+            for name in (*_ARRAYS, *about.pop("more", ()))
+        }
+        names = {
+            key: tuple(about.pop(key)) for key in ("class_names", "group_names", "domain_names")
+        }
         splits = {which: np.asarray(ids, np.int32) for which, ids in about.pop("splits").items()}
         return Dataset(**arrays, **names, **about, splits=splits)
     except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the prepared set in {folder} is damaged ({error}); "
-                         "delete this folder and load again") from error
+        raise ValueError(
+            f"the prepared set in {folder} is damaged ({error}); delete this folder and load again"
+        ) from error

@@ -1,4 +1,5 @@
-"""The sets there are, and the two verbs on them: `prepare` builds one into the cache, `load` reads it."""
+"""The sets there are, and the two verbs on them: `prepare` builds one into the cache, `load` reads
+it."""
 
 from __future__ import annotations
 
@@ -13,9 +14,11 @@ from ._dataset import Dataset
 from ._recipe import Recipe
 from ._source import find, locate, source_folder
 
-_RECIPES = {recipe.name: recipe
-            for module in (_glyphs, _digits, _watch, _omniglot, _mnist, _hapt, _phone_watch, _shl)
-            for recipe in module.RECIPES}
+_RECIPES = {
+    recipe.name: recipe
+    for module in (_glyphs, _digits, _watch, _omniglot, _mnist, _hapt, _phone_watch, _shl)
+    for recipe in module.RECIPES
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Entry:
     prepared: bool
 
 
-def catalogue(*, cache: str | os.PathLike | None = None, source: str | os.PathLike | None = None) -> tuple[Entry, ...]:
+def catalogue(
+    *, cache: str | os.PathLike | None = None, source: str | os.PathLike | None = None
+) -> tuple[Entry, ...]:
     """Returns every set there is, those that need nothing first.
 
     Args:
@@ -60,20 +65,26 @@ def catalogue(*, cache: str | os.PathLike | None = None, source: str | os.PathLi
     cache, source = cache_folder(cache), source_folder(source)
     shown = {field.name for field in dataclasses.fields(Entry)} - {"available", "prepared"}
     return tuple(
-        Entry(**{name: getattr(recipe, name) for name in shown},
-              available=all(source and find(file, source) for file in recipe.files if file.needed),
-              prepared=_folder(recipe, cache).is_dir())
-        for recipe in _RECIPES.values())
+        Entry(
+            **{name: getattr(recipe, name) for name in shown},
+            available=all(source and find(file, source) for file in recipe.files if file.needed),
+            prepared=_folder(recipe, cache).is_dir(),
+        )
+        for recipe in _RECIPES.values()
+    )
 
 
-def prepare(name: str, *, cache: str | os.PathLike | None = None, source: str | os.PathLike | None = None) -> Path:
+def prepare(
+    name: str, *, cache: str | os.PathLike | None = None, source: str | os.PathLike | None = None
+) -> Path:
     """Builds a set into the cache, once; a set that is there is left as it is.
 
     Args:
       name: one of `catalogue`.
-      cache: the cache folder; by default $JAXMETA_CACHE, else $XDG_CACHE_HOME/jaxmeta, else ~/.cache/jaxmeta.
-      source: a folder that holds the archives; by default $JAXMETA_DATA. Without either, the set is fetched from
-        where it is published.
+      cache: the cache folder; by default $JAXMETA_CACHE, else $XDG_CACHE_HOME/jaxmeta, else
+        ~/.cache/jaxmeta.
+      source: a folder that holds the archives; by default $JAXMETA_DATA. Without either, the set is
+        fetched from where it is published.
 
     Returns:
       The folder of the prepared arrays.
@@ -88,21 +99,28 @@ def prepare(name: str, *, cache: str | os.PathLike | None = None, source: str | 
     target = _folder(recipe, cache)
     if target.is_dir():
         return target
-    files = locate(recipe.files, source_folder(source) if recipe.files else None, cache / "downloads")
+    files = locate(
+        recipe.files, source_folder(source) if recipe.files else None, cache / "downloads"
+    )
     with building(target) as folder:
         dataset = recipe.build(files, cache)
         counts = dataset.counts()
         got = (int(counts.any(0).sum()), int(counts.any(1).sum()))
         if got != (recipe.classes, recipe.groups):
             where = ", ".join(map(str, files.values())) or "the installed package"
-            raise ValueError(f"'{name}' must have {recipe.classes} classes in {recipe.groups} groups ({recipe.group}), "
-                             f"got {got[0]} in {got[1]} from {where}; give the whole set")
+            raise ValueError(
+                f"'{name}' must have {recipe.classes} classes in {recipe.groups} groups "
+                f"({recipe.group}), got {got[0]} in {got[1]} from {where}; give the whole set"
+            )
         write_arrays(folder, dataset)
     return target
 
 
-def load(name: str, *, cache: str | os.PathLike | None = None, source: str | os.PathLike | None = None) -> Dataset:
-    """Returns a set, preparing it where needed: the same call with or without a network, local files, a cache.
+def load(
+    name: str, *, cache: str | os.PathLike | None = None, source: str | os.PathLike | None = None
+) -> Dataset:
+    """Returns a set, preparing it where needed: the same call with or without a network, local
+    files, a cache.
 
     Args:
       name: one of `catalogue`.
@@ -110,7 +128,8 @@ def load(name: str, *, cache: str | os.PathLike | None = None, source: str | os.
       source: as for `prepare`; not looked at when the set is prepared.
 
     Raises:
-      ValueError, FileNotFoundError, OSError: as `prepare`; ValueError also where the cache is damaged.
+      ValueError, FileNotFoundError, OSError: as `prepare`; ValueError also where the cache is
+        damaged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as cache:

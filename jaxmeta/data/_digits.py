@@ -31,9 +31,17 @@ def build(files: dict[str, Path], cache: Path) -> Dataset:
 
 RECIPES = (
     Recipe(
-        name="digits", kind="image", classes=10, groups=1, group="set", by="class", build=build,
+        name="digits",
+        kind="image",
+        classes=10,
+        groups=1,
+        group="set",
+        by="class",
+        build=build,
         description="1,797 handwritten digits of 8x8 pixels, enlarged to 28x28.",
-        origin="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (CC BY 4.0), test part, as "
-               "shipped by scikit-learn.",
+        origin=(
+            "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (CC BY "
+            "4.0), test part, as shipped by scikit-learn."
+        ),
     ),
 )

@@ -10,14 +10,16 @@ from ._strokes import SIDE
 
 
 def resized(image: np.ndarray) -> np.ndarray:
-    """Returns a grey image [h, w] uint8 as [28, 28] uint8: bilinear, averaging over what a pixel covers."""
+    """Returns a grey image [h, w] uint8 as [28, 28] uint8: bilinear, averaging over what a pixel
+    covers."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def png(image) -> io.BytesIO:
-    """Returns a PIL image as an encoded file, the form in which tfds takes it without TensorFlow."""
+    """Returns a PIL image as an encoded file, the form in which tfds takes it without
+    TensorFlow."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     buffer.seek(0)

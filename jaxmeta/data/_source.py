@@ -1,4 +1,5 @@
-"""The files a set is built from: found in a folder, or fetched; and archives read with faults that say what to do."""
+"""The files a set is built from: found in a folder, or fetched; and archives read with faults that
+say what to do."""
 
 from __future__ import annotations
 
@@ -18,15 +19,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TIMEOUT = 60.0  # seconds without an answer
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+)
 
 
 class File(NamedTuple):
     """A file of a set: its place `folder/name` in a source folder, and where it is published.
 
-    `size` (bytes) and `sha256` are those of the published file, checked after a download. A local file may be packed
-    in another way, so its content is checked instead. Without `needed`, the set can be built without it. `home` is the
-    page where people get by hand what no program may fetch.
+    `size` (bytes) and `sha256` are those of the published file, checked after a download. A local
+    file may be packed in another way, so its content is checked instead. Without `needed`, the set
+    can be built without it. `home` is the page where people get by hand what no program may fetch.
     """
 
     folder: str
@@ -49,18 +57,24 @@ def source_folder(source: str | os.PathLike | None = None) -> Path | None:
         return None
     folder = Path(chosen).expanduser().absolute()
     if not folder.is_dir():
-        raise FileNotFoundError(f"the source {folder} is not a folder; give the folder that holds the archives as "
-                                "source= or JAXMETA_DATA, or neither, to fetch them")
+        raise FileNotFoundError(
+            f"the source {folder} is not a folder; give the folder that holds the archives as "
+            "source= or JAXMETA_DATA, or neither, to fetch them"
+        )
     return folder
 
 
 def find(file: File, source: Path) -> Path | None:
     """Returns where `source` holds the file: in the folder of its set, or directly."""
-    return next((path for path in (source / file.folder / file.name, source / file.name) if path.is_file()), None)
+    return next(
+        (path for path in (source / file.folder / file.name, source / file.name) if path.is_file()),
+        None,
+    )
 
 
 def locate(files: Sequence[File], source: Path | None, downloads: Path) -> dict[str, Path]:
-    """Returns name -> path of each file that is there, fetching them where there is no source folder.
+    """Returns name -> path of each file that is there, fetching them where there is no source
+    folder.
 
     Raises:
       FileNotFoundError: the source folder lacks a needed file, or a file is published nowhere.
@@ -72,16 +86,20 @@ def locate(files: Sequence[File], source: Path | None, downloads: Path) -> dict[
         path = find(file, source) if source else downloads / file.folder / file.name
         if source is None and not path.is_file():
             if file.url is None:
-                raise FileNotFoundError(f"{file.name} has no public address that this program knows; "
-                                        f"{_by_hand(file)}put it at {file.folder}/{file.name} in a folder and give it "
-                                        "as source= or JAXMETA_DATA")
+                raise FileNotFoundError(
+                    f"{file.name} has no public address that this program knows; "
+                    f"{_by_hand(file)}put it at {file.folder}/{file.name} in a folder and give it "
+                    "as source= or JAXMETA_DATA"
+                )
             fetch(file, path)
         if path is not None:
             found[file.name] = path
         elif file.needed:
             fetched = ", or neither, to fetch it where it is published" if file.url else ""
-            raise FileNotFoundError(f"{source} lacks {file.folder}/{file.name}; {_by_hand(file)}give the folder that holds "
-                                    f"it as source= or JAXMETA_DATA{fetched}")
+            raise FileNotFoundError(
+                f"{source} lacks {file.folder}/{file.name}; {_by_hand(file)}give the folder that "
+                f"holds it as source= or JAXMETA_DATA{fetched}"
+            )
     return found
 
 
@@ -100,7 +118,10 @@ def fetch(file: File, target: Path) -> None:
     handle, partial = tempfile.mkstemp(prefix=".making-", dir=target.parent)
     digest, size = hashlib.sha256(), 0
     try:
-        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(file.url, timeout=_TIMEOUT) as answer:
+        with (
+            os.fdopen(handle, "wb") as out,
+            urllib.request.urlopen(file.url, timeout=_TIMEOUT) as answer,
+        ):
             while block := answer.read(1 << 20):
                 size += len(block)
                 digest.update(block)
@@ -110,13 +131,17 @@ def fetch(file: File, target: Path) -> None:
         if expected is not None and size != expected:
             raise ConnectionError(f"it gave {size} bytes of {expected}")
         if file.sha256 is not None and digest.hexdigest() != file.sha256:
-            raise ValueError(f"{file.url} gave a file with sha256 {digest.hexdigest()}, expected {file.sha256}; the "
-                             f"file changed or was altered on its way: fetch it elsewhere as {file.folder}/{file.name} "
-                             "and give the folder as source=")
+            raise ValueError(
+                f"{file.url} gave a file with sha256 {digest.hexdigest()}, expected {file.sha256}; "
+                "the file changed or was altered on its way: fetch it elsewhere as "
+                f"{file.folder}/{file.name} and give the folder as source="
+            )
         os.replace(partial, target)
     except (OSError, http.client.HTTPException) as error:
-        raise OSError(f"{file.url} could not be fetched ({error}); connect to the network, or put the file at "
-                      f"{file.folder}/{file.name} in a folder and give it as source= or JAXMETA_DATA") from error
+        raise OSError(
+            f"{file.url} could not be fetched ({error}); connect to the network, or put the file "
+            f"at {file.folder}/{file.name} in a folder and give it as source= or JAXMETA_DATA"
+        ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)
@@ -129,12 +154,14 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
-        raise ValueError(f"the archive {path} is damaged or truncated ({reason}); "
-                         "replace it with a whole one") from error
+        raise ValueError(
+            f"the archive {path} is damaged or truncated ({reason}); replace it with a whole one"
+        ) from error
 
 
 def members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yields (name, content) of each file in a zip or (compressed) tar archive, in the archive's order.
+    """Yields (name, content) of each file in a zip or (compressed) tar archive, in the archive's
+    order.
 
     Raises:
       ValueError: the archive is damaged or truncated.

@@ -1,4 +1,5 @@
-"""Polylines drawn as by a hand: a random pen and a random hand, rendered by the distance to the nearest segment."""
+"""Polylines drawn as by a hand: a random pen and a random hand, rendered by the distance to the
+nearest segment."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ _UNIT = 0.84  # pixels a font unit: a capital of 21 units is 18 pixels high
 
 
 class Glyph:
-    """A glyph as arrays: points [P, 2] in pixels around its centre (y down), segments [S, 2], stroke of each point."""
+    """A glyph as arrays: points [P, 2] in pixels around its centre (y down), segments [S, 2],
+    stroke of each point."""
 
     def __init__(self, strokes: list[np.ndarray]):
         points = np.concatenate(strokes).astype(np.float64)
@@ -30,8 +32,9 @@ def plain(glyph: Glyph) -> np.ndarray:
 def drawn(rng: np.random.Generator, glyph: Glyph, count: int) -> np.ndarray:
     """Returns `count` drawings of a glyph, uint8 [count, 28, 28], bright on dark.
 
-    Each has its own slant, rotation, scale, place and thickness of pen, a smooth bend of the plane (the hand), an
-    offset for each stroke (the pen was lifted) and a little noise at each point (it trembles).
+    Each has its own slant, rotation, scale, place and thickness of pen, a smooth bend of the plane
+    (the hand), an offset for each stroke (the pen was lifted) and a little noise at each point (it
+    trembles).
     """
     points = glyph.points[None]
     phase, direction = rng.uniform(0, 2 * np.pi, (2, count, 3, 2))
@@ -44,17 +47,26 @@ def drawn(rng: np.random.Generator, glyph: Glyph, count: int) -> np.ndarray:
     turn, slant = rng.normal(0, np.deg2rad(6), count), rng.normal(0, 0.15, count)
     wide, high = np.exp(rng.normal(0, 0.08, (2, count)))
     cos, sin = np.cos(turn), np.sin(turn)
-    linear = np.stack([np.stack([cos * wide, cos * slant - sin * high], -1),
-                       np.stack([sin * wide, sin * slant + cos * high], -1)], -2)
+    linear = np.stack(
+        [
+            np.stack([cos * wide, cos * slant - sin * high], -1),
+            np.stack([sin * wide, sin * slant + cos * high], -1),
+        ],
+        -2,
+    )
     place = SIDE / 2 + rng.uniform(-1.5, 1.5, (count, 1, 2))
-    ink = _render(bent @ linear.swapaxes(1, 2) + place, glyph.segments, rng.uniform(0.6, 1.2, count))
+    ink = _render(
+        bent @ linear.swapaxes(1, 2) + place, glyph.segments, rng.uniform(0.6, 1.2, count)
+    )
     return np.rint(255 * ink).astype(np.uint8)
 
 
 def _render(points: np.ndarray, segments: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Ink of polylines, float32 [B, 28, 28]: 1 within `radius` pixels of a segment, falling to 0 over one pixel.
+    """Ink of polylines, float32 [B, 28, 28]: 1 within `radius` pixels of a segment, falling to 0
+    over one pixel.
 
-    With u = <p - a, d> / |d|^2 and t = clip(u, 0, 1), the squared distance of pixel p to the segment a + t d is
+    With u = <p - a, d> / |d|^2 and t = clip(u, 0, 1), the squared distance of pixel p to the
+    segment a + t d is
     |p - a|^2 - |d|^2 t (2 u - t); its minimum over segments is kept. One drawing at a time, in place: the arrays then
     stay in the processor's cache, which is three times as fast as all drawings at once.
     """

@@ -1,9 +1,11 @@
-"""`watch`: a smartwatch during 7 shoulder exercises by 10 people; real sensor data that a package ships.
+"""`watch`: a smartwatch during 7 shoulder exercises by 10 people; real sensor data that a package
+ships.
 
-Windows are 128 samples (2.56 s at 50 Hz), cut every 64 within one of the 140 recordings. Channels are acceleration in g
-(x, y, z; gravity included) and angular velocity in rad/s (x, y, z), as in the source. The arm is the domain.
-Neighbouring windows share half their samples; the split is by person, so none of it straddles. A recording is of one
-exercise, and so a bout; everyone has two of each exercise, one an arm.
+Windows are 128 samples (2.56 s at 50 Hz), cut every 64 within one of the 140 recordings. Channels
+are acceleration in g (x, y, z; gravity included) and angular velocity in rad/s (x, y, z), as in the
+source. The arm is the domain. Neighbouring windows share half their samples; the split is by
+person, so none of it straddles. A recording is of one exercise, and so a bout; everyone has two of
+each exercise, one an arm.
 """
 
 from __future__ import annotations
@@ -19,8 +21,15 @@ from ._windows import windows
 
 _LENGTH = 128
 _SIZES = (6, 2, 2)
-_EXERCISES = ("pendulum", "abduction", "forward_elevation", "internal_rotation", "external_rotation",
-              "trapezius_extension", "upright_row")  # the source's PEN, ABD, FEL, IR, ER, TRAP, ROW
+_EXERCISES = (
+    "pendulum",
+    "abduction",
+    "forward_elevation",
+    "internal_rotation",
+    "external_rotation",
+    "trapezius_extension",
+    "upright_row",
+)  # the source's PEN, ABD, FEL, IR, ER, TRAP, ROW
 
 
 def build(files: dict[str, Path], cache: Path) -> Dataset:
@@ -50,11 +59,22 @@ def build(files: dict[str, Path], cache: Path) -> Dataset:
 
 RECIPES = (
     Recipe(
-        name="watch", kind="window", classes=7, groups=10, group="person", by="group", build=build,
+        name="watch",
+        kind="window",
+        classes=7,
+        groups=10,
+        group="person",
+        by="group",
+        build=build,
         version=2,
-        description="Smartwatch, accelerometer (g) and gyroscope (rad/s), 50 Hz, 2.56 s: 7 shoulder exercises; the arm "
-                    "is the domain.",
-        origin="Burns, Leung, Hardisty, Whyne, Henry and McLachlin, Shoulder physiotherapy exercise recognition, "
-               "Physiological Measurement 2018, arXiv:1802.01489, as shipped by seglearn 1.2.5 (BSD).",
+        description=(
+            "Smartwatch, accelerometer (g) and gyroscope (rad/s), 50 Hz, 2.56 s: 7 shoulder "
+            "exercises; the arm is the domain."
+        ),
+        origin=(
+            "Burns, Leung, Hardisty, Whyne, Henry and McLachlin, Shoulder physiotherapy exercise "
+            "recognition, Physiological Measurement 2018, arXiv:1802.01489, as shipped by "
+            "seglearn 1.2.5 (BSD)."
+        ),
     ),
 )

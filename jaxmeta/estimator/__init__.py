@@ -1,4 +1,5 @@
-"""HOW the derivative of the outer loss returns to the bias. All estimators have one signature (`jaxmeta.Estimator`)."""
+"""HOW the derivative of the outer loss returns to the bias. All estimators have one signature
+(`jaxmeta.Estimator`)."""
 
 from jaxmeta.estimator._auto import auto, plan
 from jaxmeta.estimator._binomial import binomial
@@ -21,9 +22,50 @@ from jaxmeta.estimator._unrolled import first_order, mixed, unrolled
 from jaxmeta.estimator._windows import afresh, going_on
 
 __all__ = [
-    "afresh", "auto", "basis", "binomial", "cg", "constant", "direct", "each_step", "evolution", "finite_difference",
-    "first_order", "flops", "forward", "fresh", "gaussian", "going_on", "identity", "implicit", "in_training",
-    "linearising", "mixed", "neumann", "nres", "nystrom", "offloading", "one_step", "penalised", "persistent", "perturbed",
-    "pes", "plan", "rademacher", "rebuilding", "recomputing", "reptile", "reused", "reversible", "sama", "saving",
-    "scheduled", "segments", "staged", "storing", "t1t2", "truncated", "unrolled",
+    "afresh",
+    "auto",
+    "basis",
+    "binomial",
+    "cg",
+    "constant",
+    "direct",
+    "each_step",
+    "evolution",
+    "finite_difference",
+    "first_order",
+    "flops",
+    "forward",
+    "fresh",
+    "gaussian",
+    "going_on",
+    "identity",
+    "implicit",
+    "in_training",
+    "linearising",
+    "mixed",
+    "neumann",
+    "nres",
+    "nystrom",
+    "offloading",
+    "one_step",
+    "penalised",
+    "persistent",
+    "perturbed",
+    "pes",
+    "plan",
+    "rademacher",
+    "rebuilding",
+    "recomputing",
+    "reptile",
+    "reused",
+    "reversible",
+    "sama",
+    "saving",
+    "scheduled",
+    "segments",
+    "staged",
+    "storing",
+    "t1t2",
+    "truncated",
+    "unrolled",
 ]

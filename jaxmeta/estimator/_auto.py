@@ -20,8 +20,9 @@ from jaxmeta.estimator._unrolled import unrolled
 from jaxmeta.parallel import divisor, over_tasks
 from jaxmeta.process import begin
 
-# What it costs to write a byte of fresh temporaries and to read it, in multiplications: 70 GFLOP/s against 5 GB/s, both
-# ways, on a core (benchmarks/README.md). Accelerators have more of both, in about this ratio for float32.
+# What it costs to write a byte of fresh temporaries and to read it, in multiplications: 70 GFLOP/s
+# against 5 GB/s, both ways, on a core (benchmarks/README.md). Accelerators have more of both, in
+# about this ratio for float32.
 _FLOPS_A_BYTE = 30
 
 
@@ -47,23 +48,27 @@ class Choice(NamedTuple):
 
 
 def auto(budget: int, mesh: Mesh | None = None) -> Estimator:
-    """As `unrolled`, in the way that is expected to be fastest among those whose temporaries fit the budget.
+    """As `unrolled`, in the way that is expected to be fastest among those whose temporaries fit
+    the budget.
 
-    The ways differ in how the inner gradient is differentiated, in what of the steps is stored, and in how many tasks are
-    taken at a time; the derivative is the same. The choice is made when the estimate is traced, see `plan`, and depends on
-    shapes alone.
+    The ways differ in how the inner gradient is differentiated, in what of the steps is stored, and
+    in how many tasks are taken at a time; the derivative is the same. The choice is made when the
+    estimate is traced, see `plan`, and depends on shapes alone.
 
     Args:
       budget: Bytes of temporaries on a device, above 0.
       mesh: Devices to share the tasks out over, from `task_mesh`.
 
     Returns:
-      A stateless `Estimator`. Tracing it raises ValueError where no way fits, with the least memory that does.
+      A stateless `Estimator`. Tracing it raises ValueError where no way fits, with the least memory
+      that does.
     """
     _check.number("budget", budget, above=0)
 
     def estimate(key, bilevel: Bilevel, theta, tasks, state):
-        return plan(budget, bilevel, theta, tasks, mesh).estimator.estimate(key, bilevel, theta, tasks, state)
+        return plan(budget, bilevel, theta, tasks, mesh).estimator.estimate(
+            key, bilevel, theta, tasks, state
+        )
 
     return Estimator(stateless, estimate)
 
@@ -71,8 +76,9 @@ def auto(budget: int, mesh: Mesh | None = None) -> Estimator:
 def plan(budget: int, bilevel: Bilevel, theta, tasks, mesh: Mesh | None = None) -> Choice:
     """The `Choice` of `auto`, for looking at.
 
-    Ways are tried in the order of what they compute again. Each is compiled for its temporaries, with fewer tasks at a time
-    if they do not fit, until the multiplications alone of the next exceed what the best so far is expected to cost.
+    Ways are tried in the order of what they compute again. Each is compiled for its temporaries,
+    with fewer tasks at a time if they do not fit, until the multiplications alone of the next
+    exceed what the best so far is expected to cost.
 
     Args:
       budget: Bytes of temporaries on a device.
@@ -84,12 +90,17 @@ def plan(budget: int, bilevel: Bilevel, theta, tasks, mesh: Mesh | None = None) 
     Raises:
       ValueError: Where no way fits.
     """
-    theta, tasks = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jax.numpy.shape(x), jax.numpy.result_type(x)), (theta, tasks))
+    theta, tasks = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(jax.numpy.shape(x), jax.numpy.result_type(x)), (theta, tasks)
+    )
     key = jax.eval_shape(lambda: jax.random.key(0))
     best, least = None, None
     for name, remat, gradient in _ways(budget, bilevel, theta, tasks):
+
         def run(key, theta, tasks, chunk=None, remat=remat, gradient=gradient):
-            estimate, _ = unrolled(remat, gradient, over_tasks(chunk, mesh)).estimate(key, bilevel, theta, tasks, ())
+            estimate, _ = unrolled(remat, gradient, over_tasks(chunk, mesh)).estimate(
+                key, bilevel, theta, tasks, ()
+            )
             return estimate.loss, estimate.grad
 
         work = flops(run, key, theta, tasks)
@@ -97,7 +108,11 @@ def plan(budget: int, bilevel: Bilevel, theta, tasks, mesh: Mesh | None = None) 
             break
         chunk = None
         while True:
-            compiled = jax.jit(run, static_argnames="chunk").lower(key, theta, tasks, chunk=chunk).compile()
+            compiled = (
+                jax.jit(run, static_argnames="chunk")
+                .lower(key, theta, tasks, chunk=chunk)
+                .compile()
+            )
             used = compiled.memory_analysis().temp_size_in_bytes
             label = name if chunk is None else f"{name}, {chunk} tasks at a time"
             found = Choice(label, unrolled(remat, gradient, over_tasks(chunk, mesh)), work, used)
@@ -111,9 +126,11 @@ def plan(budget: int, bilevel: Bilevel, theta, tasks, mesh: Mesh | None = None) 
             best = found
     if best is None:
         raise ValueError(
-            f"the temporaries must fit a budget of {budget / 1e6:.1f} MB, got at least {least.bytes / 1e6:.1f} MB "
-            f"({least.name}); give that much, fewer inner steps or smaller tasks, or take an estimator that stores no steps: "
-            "truncated, implicit or forward")
+            f"the temporaries must fit a budget of {budget / 1e6:.1f} MB, got at least "
+            f"{least.bytes / 1e6:.1f} MB ({least.name}); give that much, fewer inner steps or "
+            "smaller tasks, or take an estimator that stores no steps: truncated, implicit or "
+            "forward"
+        )
     return best
 
 
@@ -141,8 +158,11 @@ def _ways(budget, bilevel: Bilevel, theta, tasks):
     for levels in range(1, 5):
         size = math.ceil(length ** (1 / (levels + 1)))
         if size > 1:
-            yield (f"mixed, {levels} levels of {size} segments, steps recomputed",
-                   segments(*[size] * levels, within=each_step), recomputing)
+            yield (
+                f"mixed, {levels} levels of {size} segments, steps recomputed",
+                segments(*[size] * levels, within=each_step),
+                recomputing,
+            )
     slots = min(length - 1, budget // (2 * max(1, carry)))
     if slots > 0:
         yield f"mixed, binomial with {slots} slots", binomial(slots), recomputing

@@ -15,11 +15,13 @@ from jaxmeta.estimator._remat import Plan, length
 
 
 def binomial(slots: int) -> Plan:
-    """A plan that stores at most so many carries at a time, and reverses with the fewest steps run again that this allows.
+    """A plan that stores at most so many carries at a time, and reverses with the fewest steps run
+    again that this allows.
 
-    Nothing is stored on the way forward. With s slots and r runs more C(s + r, r) steps can be reversed: at a given memory
-    work grows with the logarithm of K. The schedule is worked out beforehand and followed by loops inside the compiled
-    program, whose size does not depend on K. Second derivatives are right, but store all steps.
+    Nothing is stored on the way forward. With s slots and r runs more C(s + r, r) steps can be
+    reversed: at a given memory work grows with the logarithm of K. The schedule is worked out
+    beforehand and followed by loops inside the compiled program, whose size does not depend on K.
+    Second derivatives are right, but store all steps.
 
     Args:
       slots: Carries stored at a time, the first included, at least 1.
@@ -42,7 +44,9 @@ def binomial(slots: int) -> Plan:
             return results[:a], results[a:]
 
         def chain(*args):
-            end, ys = lax.scan(lambda state, x: one(state, x, args[b:]), list(args[:a]), list(args[a:b]))
+            end, ys = lax.scan(
+                lambda state, x: one(state, x, args[b:]), list(args[:a]), list(args[a:b])
+            )
             return [*end, *ys]
 
         order = schedule(steps, min(slots, steps - 1))
@@ -51,7 +55,9 @@ def binomial(slots: int) -> Plan:
             return _reverse(one, a, b, *order, args, moving, cotangents)
 
         results = with_reverse(chain, reverse, a)(*state, *inputs, *rest)
-        return jax.tree.unflatten(structure, results[:a]), jax.tree.unflatten(jax.tree.structure(y), results[a:])
+        return jax.tree.unflatten(structure, results[:a]), jax.tree.unflatten(
+            jax.tree.structure(y), results[a:]
+        )
 
     return plan
 
@@ -59,19 +65,24 @@ def binomial(slots: int) -> Plan:
 def with_reverse(chain, reverse, first: int, plain=None):
     """The function `chain(*args) -> [results]` of arrays, with a way of its own back through it.
 
-    All derivatives are there: forward mode and second derivatives are those of `plain`, which stores all steps.
+    All derivatives are there: forward mode and second derivatives are those of `plain`, which
+    stores all steps.
 
     Args:
-      reverse: `(args, kept, moving, {place: cotangent of that result}) -> [cotangents of args[i] for i in moving]`, `kept`
-        being the results that are no real numbers.
-      first: The first so many arguments count as moving, where they are real: a state without a derivative at first may
-        have one after a step.
-      plain: The function whose derivative is meant, on the places of the real results; default `chain`.
+      reverse: `(args, kept, moving, {place: cotangent of that result}) -> [cotangents of args[i]
+        for i in moving]`, `kept` being the results that are no real numbers.
+      first: The first so many arguments count as moving, where they are real: a state without a
+        derivative at first may have one after a step.
+      plain: The function whose derivative is meant, on the places of the real results; default
+        `chain`.
     """
     plain = chain if plain is None else plain
 
     def rule(args, moving, dots):
-        count, results = len(args), function(*args)  # Not `chain`: who differentiates this in turn must find the rule.
+        count, results = (
+            len(args),
+            function(*args),
+        )  # Not `chain`: who differentiates this in turn must find the rule.
         real = [i for i, x in enumerate(results) if _real(x)]
         kept = [x for x in results if not _real(x)]
         dots = dict(zip(moving, dots))
@@ -96,13 +107,22 @@ def with_reverse(chain, reverse, first: int, plain=None):
             return reverse(both[:count], both[count:part], moving, dict(zip(real, both[part:])))
 
         def again(both, places, dots):
-            _, more = jax.jvp(lambda *values: plainly(*replaced(both, places, values)), [both[i] for i in places], dots)
+            _, more = jax.jvp(
+                lambda *values: plainly(*replaced(both, places, values)),
+                [both[i] for i in places],
+                dots,
+            )
             return backward(*both), more
 
         backward = with_derivative(reversed_, again)
-        turned = linear_map(forward, lambda v, *fixed: backward(*fixed, *v),
-                            [dots.get(i, jnp.zeros_like(args[i])) for i in moving], *args, *kept,
-                            like=[results[i] for i in real])
+        turned = linear_map(
+            forward,
+            lambda v, *fixed: backward(*fixed, *v),
+            [dots.get(i, jnp.zeros_like(args[i])) for i in moving],
+            *args,
+            *kept,
+            like=[results[i] for i in real],
+        )
         tangents = dict(zip(real, turned))
         return results, [tangents.get(i) for i in range(len(results))]
 
@@ -117,15 +137,21 @@ def _reverse(one, a, b, legs, ranges, args, moving, cotangents):
     of_state = [i for i in moving if i < a]
     of_inputs = [i for i in moving if a <= i < b]
     of_rest = [i for i in moving if i >= b]
-    stored = [jnp.zeros((1 + int(ranges[:, 2].max()), *x.shape), x.dtype).at[0].set(x) for x in first]
+    stored = [
+        jnp.zeros((1 + int(ranges[:, 2].max()), *x.shape), x.dtype).at[0].set(x) for x in first
+    ]
 
     def at(stacked, place):
         return [lax.dynamic_index_in_dim(x, place, keepdims=False) for x in stacked]
 
     def leg(index, stored):
         slot, low, high = legs[index]
-        state = lax.fori_loop(low, high, lambda k, state: one(state, at(inputs, k), rest)[0], at(stored, slot))
-        return [lax.dynamic_update_index_in_dim(all_, x, slot + 1, 0) for all_, x in zip(stored, state)]
+        state = lax.fori_loop(
+            low, high, lambda k, state: one(state, at(inputs, k), rest)[0], at(stored, slot)
+        )
+        return [
+            lax.dynamic_update_index_in_dim(all_, x, slot + 1, 0) for all_, x in zip(stored, state)
+        ]
 
     def back(carry, one_range_and_ys):
         stored, ct_state, ct_rest = carry
@@ -134,12 +160,18 @@ def _reverse(one, a, b, legs, ranges, args, moving, cotangents):
         state, x = at(stored, slot), at(inputs, k)
 
         def of(values_state, values_inputs, values_rest):
-            end, ys = one(replaced(state, of_state, values_state),
-                          replaced(x, [i - a for i in of_inputs], values_inputs),
-                          replaced(rest, [i - b for i in of_rest], values_rest))
+            end, ys = one(
+                replaced(state, of_state, values_state),
+                replaced(x, [i - a for i in of_inputs], values_inputs),
+                replaced(rest, [i - b for i in of_rest], values_rest),
+            )
             return [end[i] for i in of_state], [y for y in ys if _real(y)]
 
-        values = ([state[i] for i in of_state], [x[i - a] for i in of_inputs], [rest[i - b] for i in of_rest])
+        values = (
+            [state[i] for i in of_state],
+            [x[i - a] for i in of_inputs],
+            [rest[i - b] for i in of_rest],
+        )
         ct_state, ct_x, more = jax.vjp(of, *values)[1]((ct_state, ct_ys))
         return (stored, ct_state, jax.tree.map(jnp.add, ct_rest, more)), ct_x
 
@@ -158,9 +190,10 @@ def schedule(steps: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
     """How to reverse a run: `(legs, ranges)`.
 
     Returns:
-      legs: `[L, 3]` of (slot, low, high): run from step low, whose carry is in the slot, to step high; store in slot + 1.
-      ranges: `[K, 3]` of (low, high, slot): before step k is reversed, legs low to high are run; its carry is then in
-        the slot.
+      legs: `[L, 3]` of (slot, low, high): run from step low, whose carry is in the slot, to step
+        high; store in slot + 1.
+      ranges: `[K, 3]` of (low, high, slot): before step k is reversed, legs low to high are run;
+        its carry is then in the slot.
     """
     legs, ranges, positions = [], [], [0]
     for k in reversed(range(steps)):
@@ -177,6 +210,7 @@ def schedule(steps: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _first(steps: int, slots: int) -> int:
     """How far to run before the next carry is stored, for the fewest runs in all."""
+
     def most(slots, runs):  # steps that can be reversed
         return math.comb(slots + runs, runs) if runs >= 0 else 0
 

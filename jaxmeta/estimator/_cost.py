@@ -9,10 +9,11 @@ from jax.extend.core import ClosedJaxpr
 
 
 def flops(function, *args) -> float:
-    """Floating-point operations of the products of matrices and the convolutions in a function, loops counted in full.
+    """Floating-point operations of the products of matrices and the convolutions in a function,
+    loops counted in full.
 
-    Element by element operations are left out: they move memory, and cost by that. A loop whose length is not known
-    beforehand counts once.
+    Element by element operations are left out: they move memory, and cost by that. A loop whose
+    length is not known beforehand counts once.
 
     Args:
       function: Anything that can be traced.

@@ -21,8 +21,9 @@ def stateless(key, bilevel, theta, tasks):
 
 
 def estimator(init, estimate) -> Estimator:
-    """The `Estimator` of these two, given what all of them take for granted: a batch of tasks that all have the leading axis T,
-    and a theta without constants, which come back with a gradient of zero."""
+    """The `Estimator` of these two, given what all of them take for granted: a batch of tasks that
+    all have the leading axis T, and a theta without constants, which come back with a gradient of
+    zero."""
 
     def apart(bilevel: Bilevel, theta):
         theta = jax.tree.map(jnp.asarray, theta)
@@ -31,7 +32,11 @@ def estimator(init, estimate) -> Estimator:
             return bilevel, theta, lambda grad: grad
         fixed, shape = constants(theta), bilevel.bias.shape
         bias = bilevel.bias._replace(shape=lambda moved, *given: shape(merge(moved, fixed), *given))
-        return bilevel._replace(bias=bias), moved, lambda grad: merge(grad, jax.tree.map(_nothing, fixed))
+        return (
+            bilevel._replace(bias=bias),
+            moved,
+            lambda grad: merge(grad, jax.tree.map(_nothing, fixed)),
+        )
 
     def init_apart(key, bilevel, theta, tasks):
         bilevel, theta, _ = apart(bilevel, theta)
@@ -51,11 +56,12 @@ def _nothing(leaf):
 
 
 def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estimate:
-    r"""The `Estimate` from `one(theta, (key, batched)) -> (grad, each)`: grad averaged over the tasks, each stacked.
+    r"""The `Estimate` from `one(theta, (key, batched)) -> (grad, each)`: grad averaged over the
+    tasks, each stacked.
 
-    `each` is a dict with the task's outer loss as "losses", what came beside it as "aux", and whatever else the
-    estimator has to report. Weights `[T]` act here and nowhere else: means are $\sum_t w_t v_t / \sum_t w_t$, and a task of
-    weight 0 is not seen.
+    `each` is a dict with the task's outer loss as "losses", what came beside it as "aux", and
+    whatever else the estimator has to report. Weights `[T]` act here and nowhere else: means are
+    $\sum_t w_t v_t / \sum_t w_t$, and a task of weight 0 is not seen.
     """
     count = jax.tree.leaves(batched)[0].shape[0]
     keys = jax.random.split(key, count)
@@ -69,7 +75,9 @@ def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estima
     def weighted(theta, given):
         share, given = given
         grad, each = one(theta, given)
-        return jax.tree.map(lambda leaf: jnp.where(share == 0, 0, leaf * share.astype(leaf.dtype)), grad), each
+        return jax.tree.map(
+            lambda leaf: jnp.where(share == 0, 0, leaf * share.astype(leaf.dtype)), grad
+        ), each
 
     grad, each = over(weighted, theta, (shares, (keys, batched)))
     return Estimate(weighted_mean(each["losses"], weight), grad, each)
@@ -77,19 +85,25 @@ def estimate_over(over: Mapper, one, key, theta, batched, weight=None) -> Estima
 
 def wide(tree: PyTree) -> PyTree:
     """What moves of a tree, in float32 at least, to be summed."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, summing_dtype(jnp.result_type(leaf))), moving(tree))
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, summing_dtype(jnp.result_type(leaf))), moving(tree)
+    )
 
 
 def closeness(grad: PyTree, exact: PyTree) -> dict[str, Array]:
-    """How near a gradient is to the exact one: "cosine" of their angle, "relative_error" `|grad - exact| / |exact|`."""
+    """How near a gradient is to the exact one: "cosine" of their angle, "relative_error"
+    `|grad - exact| / |exact|`."""
     grad, exact = wide(grad), wide(exact)
     size = optax.tree.norm(exact)
-    return {"cosine": optax.tree.vdot(grad, exact) / (optax.tree.norm(grad) * size),
-            "relative_error": optax.tree.norm(optax.tree.sub(grad, exact)) / size}
+    return {
+        "cosine": optax.tree.vdot(grad, exact) / (optax.tree.norm(grad) * size),
+        "relative_error": optax.tree.norm(optax.tree.sub(grad, exact)) / size,
+    }
 
 
 def beside(one: Estimator, exact: Estimator) -> Estimator:
-    """The estimator, with its `closeness` to another's gradient in `info`; it carries the pair of their states."""
+    """The estimator, with its `closeness` to another's gradient in `info`; it carries the pair of
+    their states."""
 
     def init(key, bilevel, theta, tasks):
         keys = jax.random.split(key)
@@ -98,7 +112,9 @@ def beside(one: Estimator, exact: Estimator) -> Estimator:
     def estimate(key, bilevel, theta, tasks, state):
         # The same key: the same starts and minibatches, so that only the estimators differ.
         (ours, own), (theirs, other) = (
-            each.estimate(key, bilevel, theta, tasks, held) for each, held in zip((one, exact), state))
+            each.estimate(key, bilevel, theta, tasks, held)
+            for each, held in zip((one, exact), state)
+        )
         return ours._replace(info=ours.info | closeness(ours.grad, theirs.grad)), (own, other)
 
     return Estimator(init, estimate)
@@ -107,13 +123,22 @@ def beside(one: Estimator, exact: Estimator) -> Estimator:
 def idle_leaves(key, function, theta: PyTree) -> list[str]:
     """The paths of theta's leaves on which `function(theta)` does not depend.
 
-    A random cotangent reaches every leaf that the function depends on, whatever the function's values.
+    A random cotangent reaches every leaf that the function depends on, whatever the function's
+    values.
     """
+
     def pulled(theta):
         value, pull = jax.vjp(function, theta)
         leaves, structure = jax.tree.flatten(value)
-        noise = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(jax.random.split(key, len(leaves)), leaves)]
+        noise = [
+            jax.random.normal(k, x.shape, x.dtype)
+            for k, x in zip(jax.random.split(key, len(leaves)), leaves)
+        ]
         return pull(jax.tree.unflatten(structure, noise))[0]
 
     moved = run(pulled, theta)
-    return [path for path, leaf in zip(paths(moved), jax.tree.leaves(moved)) if not np.any(np.asarray(leaf))]
+    return [
+        path
+        for path, leaf in zip(paths(moved), jax.tree.leaves(moved))
+        if not np.any(np.asarray(leaf))
+    ]

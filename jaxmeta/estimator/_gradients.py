@@ -1,19 +1,24 @@
-r"""How the low level's gradient is taken, and so how it is differentiated in turn: replacements for `jax.grad`.
+r"""How the low level's gradient is taken, and so how it is differentiated in turn: replacements for
+`jax.grad`.
 
-The inner gradient g(phi, c) = d L(phi, c) / d phi, c being all else that L reads (theta, the support), has a symmetric
-Jacobian H in phi. So the pull-back of a cotangent v is a derivative of gradients in the direction v, forward over
-reverse, not the transpose of a derivative, which has to store the whole backward pass:
+The inner gradient g(phi, c) = d L(phi, c) / d phi, c being all else that L reads (theta, the
+support), has a symmetric Jacobian H in phi. So the pull-back of a cotangent v is a derivative of
+gradients in the direction v, forward over reverse, not the transpose of a derivative, which has to
+store the whole backward pass:
 
-$$ (H v,\; (\partial g / \partial c)^T v) = \tfrac{d}{de} \nabla_{(\phi, c)} L(\phi + e v, c) |_{e = 0}. $$
+$$ (H v,\; (\partial g / \partial c)^T v) = \tfrac{d}{de} \nabla_{(\phi, c)} L(\phi
+   + e v, c) |_{e = 0}. $$
 
-The gradient gets a forward derivative of its own, a `linear_map` with this pull-back as its transpose: unlike a
-`custom_vjp`, that leaves forward mode and all further derivatives as they are.
+The gradient gets a forward derivative of its own, a `linear_map` with this pull-back as its
+transpose: unlike a `custom_vjp`, that leaves forward mode and all further derivatives as they are.
 
-A loss with a derivative rule of its own that is not the derivative of its value (gradient reversal, clipping on the way
-back) has a field g that is no gradient, and no symmetric Jacobian. Wherever the traced objective has a rule that is not
-believed (see `_rules`), all gradients here but `constant` are `jax.grad`, which is right and slower.
+A loss with a derivative rule of its own that is not the derivative of its value (gradient reversal,
+clipping on the way back) has a field g that is no gradient, and no symmetric Jacobian. Wherever the
+traced objective has a rule that is not believed (see `_rules`), all gradients here but `constant`
+are `jax.grad`, which is right and slower.
 
-Reference: Kemaev et al., Scalable meta-learning via mixed-mode differentiation (MixFlow-MG), ICML 2025.
+Reference: Kemaev et al., Scalable meta-learning via mixed-mode differentiation (MixFlow-MG), ICML
+2025.
 """
 
 from __future__ import annotations
@@ -38,29 +43,35 @@ def constant(objective, has_aux: bool = False):
 
     def gradient(phi):
         result = jax.grad(objective, has_aux=has_aux)(jax.lax.stop_gradient(phi))
-        return (jax.lax.stop_gradient(result[0]), result[1]) if has_aux else jax.lax.stop_gradient(result)
+        return (
+            (jax.lax.stop_gradient(result[0]), result[1])
+            if has_aux
+            else jax.lax.stop_gradient(result)
+        )
 
     return gradient
 
 
 def recomputing(objective, has_aux: bool = False):
-    """Forward over reverse, all computed again when the derivative returns: only phi and what the objective closes over
-    are stored in between."""
+    """Forward over reverse, all computed again when the derivative returns: only phi and what the
+    objective closes over are stored in between."""
     return _symmetric(_recomputing(_along), objective, has_aux)
 
 
 def linearising(objective, has_aux: bool = False):
-    """Forward over reverse, linearised when the gradient is taken: nothing is computed again when the derivative
-    returns, and what the linear map needs of the objective and its gradient is stored in between."""
+    """Forward over reverse, linearised when the gradient is taken: nothing is computed again when
+    the derivative returns, and what the linear map needs of the objective and its gradient is
+    stored in between."""
     return _symmetric(_linearising, objective, has_aux)
 
 
 def finite_difference(size: float = 0.01) -> Gradient:
-    """A gradient pulled back by central differences, `(slope(phi + e v) - slope(phi - e v)) / 2 e` with `e = size / |v|`.
+    """A gradient pulled back by central differences, `(slope(phi + e v) - slope(phi - e v)) / 2 e`
+    with `e = size / |v|`.
 
-    Two gradients more and no second derivative; off by O(e^2), and by round-off over e. Differences see what moves within
-    `jax.lax.stop_gradient`, which derivatives do not. Exact in forward mode, and, as `jax.grad`, where the objective has
-    derivative rules of its own.
+    Two gradients more and no second derivative; off by O(e^2), and by round-off over e. Differences
+    see what moves within `jax.lax.stop_gradient`, which derivatives do not. Exact in forward mode,
+    and, as `jax.grad`, where the objective has derivative rules of its own.
 
     Args:
       size: How far phi is moved, in phi's unit, above 0.
@@ -72,7 +83,9 @@ def finite_difference(size: float = 0.01) -> Gradient:
     def pull(slope, phi, v):
         norm = optax.tree.norm(v)
         e = size / jnp.where(norm > 0, norm, 1)
-        ahead, behind = (slope([x + (way * e).astype(x.dtype) * d for x, d in zip(phi, v)]) for way in (1, -1))
+        ahead, behind = (
+            slope([x + (way * e).astype(x.dtype) * d for x, d in zip(phi, v)]) for way in (1, -1)
+        )
         return jax.tree.map(lambda a, b: (a - b) / (2 * e).astype(a.dtype), ahead, behind)
 
     derive = _recomputing(pull)
@@ -80,8 +93,8 @@ def finite_difference(size: float = 0.01) -> Gradient:
 
 
 class Jacobian(NamedTuple):
-    """That of the gradient of an objective: its Hessian, but no symmetric matrix where the objective has derivative rules of
-    its own.
+    """That of the gradient of an objective: its Hessian, but no symmetric matrix where the
+    objective has derivative rules of its own.
 
     Args:
       along: `v -> J v`.
@@ -101,13 +114,15 @@ class Jacobian(NamedTuple):
             _, along = jax.linearize(jax.grad(objective), phi)
             return cls(along, along, True)
         _, pull = jax.vjp(jax.grad(objective), phi)
-        # J is the transpose of its transpose, since what has a way back alone has no forward derivative.
+        # J is the transpose of its transpose, since what has a way back alone has no forward
+        # derivative.
         _, push = jax.vjp(lambda v: pull(v)[0], jax.tree.map(jnp.zeros_like, phi))
         return cls(lambda v: push(v)[0], lambda v: pull(v)[0], False)
 
 
 class _Objective(NamedTuple):
-    """An objective as `run(*phi, *rest) -> (value, *aux)`, phi being all that comes before the rest."""
+    """An objective as `run(*phi, *rest) -> (value, *aux)`, phi being all that comes before the
+    rest."""
 
     run: Program
 
@@ -117,16 +132,20 @@ class _Objective(NamedTuple):
 
     def slope(self, args, moving=()):
         """`phi -> ((d value / d phi, d value / d args[i] for i in moving), aux)`."""
+
         def value(phi, others):
-            value, *aux = self.run(*phi, *replaced(args, moving, others)[self.count:])
+            value, *aux = self.run(*phi, *replaced(args, moving, others)[self.count :])
             return value, aux
 
-        return lambda phi: jax.grad(value, argnums=(0, 1), has_aux=True)(phi, [args[i] for i in moving])
+        return lambda phi: jax.grad(value, argnums=(0, 1), has_aux=True)(
+            phi, [args[i] for i in moving]
+        )
 
 
 def _symmetric(derive, objective, has_aux):
-    """`derive(objective, args, others) -> (grads, aux, forward, backward, fixed)`: the gradient, and the `linear_map` of
-    its tangent from those of phi and of the arguments in the places `others`."""
+    """`derive(objective, args, others) -> (grads, aux, forward, backward,
+    fixed)`: the gradient, and the `linear_map` of its tangent from those of phi and of the arguments in the places `others`."""
+
     def value_and_aux(phi):
         value, aux = objective(phi) if has_aux else (objective(phi), ())
         return _check.scalar("what is differentiated", value), aux
@@ -146,15 +165,28 @@ def _symmetric(derive, objective, has_aux):
             dots = dict(zip(moving, dots))
             others = [i for i in moving if i >= count]
             grads, aux, forward, backward, fixed = derive(this, args, others)
-            turned = [dots.get(i, jnp.zeros_like(args[i])) for i in range(count)], [dots[i] for i in others]
+            turned = (
+                [dots.get(i, jnp.zeros_like(args[i])) for i in range(count)],
+                [dots[i] for i in others],
+            )
             # Where nobody asks for the derivative of aux, nothing of it is left once compiled.
-            _, beside = jax.jvp(lambda *values: run(*replaced(args, moving, values))[1:],
-                                [args[i] for i in moving], [dots[i] for i in moving])
-            return [*grads, *aux], [*linear_map(forward, backward, turned, *fixed, like=grads), *beside]
+            _, beside = jax.jvp(
+                lambda *values: run(*replaced(args, moving, values))[1:],
+                [args[i] for i in moving],
+                [dots[i] for i in moving],
+            )
+            return [*grads, *aux], [
+                *linear_map(forward, backward, turned, *fixed, like=grads),
+                *beside,
+            ]
 
         results = with_derivative(gradient_and_aux, rule)(*leaves, *rest)
         grads = jax.tree.unflatten(structure, results[:count])
-        return (grads, jax.tree.unflatten(jax.tree.structure(aux), results[count:])) if has_aux else grads
+        return (
+            (grads, jax.tree.unflatten(jax.tree.structure(aux), results[count:]))
+            if has_aux
+            else grads
+        )
 
     return gradient
 
@@ -186,7 +218,9 @@ def _linearising(objective: _Objective, args, others):
     phi = list(args[: objective.count])
     (grads, _), along, aux = jax.linearize(objective.slope(args, others), phi, has_aux=True)
     run, stored, shape = closed(along, phi)
-    phi = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in phi]  # What is returned closes over no tracer.
+    phi = [
+        jax.ShapeDtypeStruct(x.shape, x.dtype) for x in phi
+    ]  # What is returned closes over no tracer.
 
     def backward(v, *stored):
         return jax.tree.unflatten(jax.tree.structure(shape), run(*v, *stored))

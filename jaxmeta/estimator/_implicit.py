@@ -1,15 +1,16 @@
 r"""At the end of learning: differentiating the condition that it meets instead of the way it went.
 
-With $F(\theta, \phi_0, \phi)$ the loss on the support plus the penalty, $\partial F / \partial \phi = 0$ makes $\phi$ a
-function of theta, and
+With $F(\theta, \phi_0, \phi)$ the loss on the support plus the penalty,
+$\partial F / \partial \phi = 0$ makes $\phi$ a function of theta, and
 
 $$ \frac{d}{d\theta} outer = \frac{\partial\, outer}{\partial \theta}
    - \Bigl(\frac{\partial^2 F}{\partial \theta\, \partial \phi}\Bigr)^T v, \qquad
    H v = \frac{\partial\, outer}{\partial \phi}, \qquad H = \frac{\partial^2 F}{\partial \phi^2}, $$
 
-where theta acts through the loss, the penalty and the start that the penalty looks back to. The estimators here differ in
-how they get v and in how they take the mixed derivative. Where a loss has derivative rules of its own, H is the transposed
-Jacobian of what these make of `dF / d phi`, and need not be symmetric.
+where theta acts through the loss, the penalty and the start that the penalty looks back to. The
+estimators here differ in how they get v and in how they take the mixed derivative. Where a loss has
+derivative rules of its own, H is the transposed Jacobian of what these make of `dF / d phi`, and
+need not be symmetric.
 """
 
 from __future__ import annotations
@@ -34,41 +35,49 @@ from jaxmeta.parallel import Mapper, over_tasks
 from jaxmeta.process import judged
 
 
-def implicit(solver: Solver = cg(16), tolerance: float = 1e-3, over: Mapper | None = None) -> Estimator:
-    r"""The derivative where learning ends, by the implicit function theorem: right where `d F / d phi = 0`.
+def implicit(
+    solver: Solver = cg(16), tolerance: float = 1e-3, over: Mapper | None = None
+) -> Estimator:
+    r"""The derivative where learning ends, by the implicit function theorem: right where
+    `d F / d phi = 0`.
 
-    `d outer / d theta = partial_theta outer - (d2F / d theta d phi)' H^-1 d outer / d phi`, with F the loss on the support
-    plus the penalty and H its Hessian in phi. No step of the learning is stored, and none but the end matters: the outer
-    objective may look at the start and the end of the trajectory. A loss that draws random numbers is taken with one key,
-    drawn once for F and all its derivatives. The estimate is differentiable in turn, by unrolling the learning.
+    `d outer / d theta = partial_theta outer - (d2F / d theta d phi)' H^-1 d outer / d phi`, with F
+    the loss on the support plus the penalty and H its Hessian in phi. No step of the learning is
+    stored, and none but the end matters: the outer objective may look at the start and the end of
+    the trajectory. A loss that draws random numbers is taken with one key, drawn once for F and all
+    its derivatives. The estimate is differentiable in turn, by unrolling the learning.
 
-    How far from right the derivative d is at phi_K is predicted from where a Newton step would end learning,
-    $|d(\phi_K) - d(\hat\phi)| / |d(\hat\phi)|$ with $\hat\phi = \phi_K - H^{-1} dF/d\phi$, which does not depend on
-    where learning began. It takes two solves more, and costs nothing in a compiled program that does not look at it.
+    How far from right the derivative d is at phi_K is predicted from where a Newton step would end
+    learning, $|d(\phi_K) - d(\hat\phi)| / |d(\hat\phi)|$ with
+    $\hat\phi = \phi_K - H^{-1} dF/d\phi$, which does not depend on where learning began. It takes
+    two solves more, and costs nothing in a compiled program that does not look at it.
 
     Args:
-      solver: Of `H v = b`, such as `cg`, `neumann`, `nystrom`, `direct` or `identity`. Products with H are forward over
-        reverse; with a loss that has derivative rules of its own, reverse over reverse, and only for the solvers that need
-        no symmetry, `direct` and `neumann`.
+      solver: Of `H v = b`, such as `cg`, `neumann`, `nystrom`, `direct` or `identity`. Products
+        with H are forward over reverse; with a loss that has derivative rules of its own, reverse
+        over reverse, and only for the solvers that need no symmetry, `direct` and `neumann`.
       tolerance: The error up to which a task counts as converged, above 0.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
-      A stateless `Estimator`, whose info has, `[T]`: "residual", `|H v - b| / |b|` of the solve, computed anew, with no
-      damping; "iterations", the products with H that it took; "stationarity", `|d F / d phi|` at the end over that at the
-      start, which says how far learning came and not what is left; "error", the predicted error; "converged", whether that
-      and the residuals of the solves are at most the tolerance. Where it is not, the derivative is not to be trusted. With
-      a solver that takes no products, `identity`, nothing is known of the error, and both are absent.
+      A stateless `Estimator`, whose info has, `[T]`: "residual", `|H v - b| / |b|` of the solve,
+      computed anew, with no damping; "iterations", the products with H that it took;
+      "stationarity", `|d F / d phi|` at the end over that at the start, which says how far learning
+      came and not what is left; "error", the predicted error; "converged", whether that and the
+      residuals of the solves are at most the tolerance. Where it is not, the derivative is not to
+      be trusted. With a solver that takes no products, `identity`, nothing is known of the error,
+      and both are absent.
 
     Raises:
-      ValueError: From `init`, for leaves of theta that act on neither loss nor penalty at the end: on where learning began
-        without a proximal term, or on its update (step sizes, preconditioners; thresholds of proximal steps, which move the
-        end to where no gradient vanishes). Their derivative would be zero by construction. For an outer
-        objective that looks at the path or the losses on the way. While tracing, for `cg` and `nystrom` with a loss that
+      ValueError: From `init`, for leaves of theta that act on neither loss nor penalty at the end:
+        on where learning began without a proximal term, or on its update (step sizes,
+        preconditioners; thresholds of proximal steps, which move the end to where no gradient
+        vanishes). Their derivative would be zero by construction. For an outer objective that looks
+        at the path or the losses on the way. While tracing, for `cg` and `nystrom` with a loss that
         has derivative rules of its own.
 
-    References: Rajeswaran et al., Meta-learning with implicit gradients, NeurIPS 2019; Lorraine, Vicol and Duvenaud,
-    AISTATS 2020.
+    References: Rajeswaran et al., Meta-learning with implicit gradients, NeurIPS 2019; Lorraine,
+    Vicol and Duvenaud, AISTATS 2020.
     """
     _check.number("tolerance", tolerance, above=0)
 
@@ -88,22 +97,29 @@ def implicit(solver: Solver = cg(16), tolerance: float = 1e-3, over: Mapper | No
             return step, (residual <= tolerance) & (off <= tolerance)
 
         known = not (isinstance(iterations, int) and iterations == 0)
-        return v, {"residual": residual, "iterations": jnp.asarray(iterations)}, remaining if known else None
+        return (
+            v,
+            {"residual": residual, "iterations": jnp.asarray(iterations)},
+            remaining if known else None,
+        )
 
     return at_the_end(solve, recomputing, over, tolerance)
 
 
 def t1t2(rate: float = 1.0, over: Mapper | None = None) -> Estimator:
-    """As `implicit`, with `rate I` for the inverse Hessian: the derivative through one last step of gradient descent.
+    """As `implicit`, with `rate I` for the inverse Hessian: the derivative through one last step of
+    gradient descent.
 
     Args:
       rate: Above 0, the step size of the low level.
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
-      A stateless `Estimator`, whose info has "residual", "iterations" and "stationarity" as that of `implicit`.
+      A stateless `Estimator`, whose info has "residual", "iterations" and "stationarity" as that of
+      `implicit`.
 
-    Reference: Luketina et al., Scalable gradient-based tuning of continuous regularization hyperparameters, ICML 2016.
+    Reference: Luketina et al., Scalable gradient-based tuning of continuous regularization
+    hyperparameters, ICML 2016.
     """
     return implicit(identity(rate), over=over)
 
@@ -127,9 +143,10 @@ class End(NamedTuple):
 
 
 def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> Estimator:
-    """The estimator that gets v from `solve(key, end, d outer / d phi) -> (v, report, remaining)` and pulls it back to theta
-    through `gradient`, which stands for `jax.grad` as in `jaxmeta.trajectory`. `remaining() -> (step, sound)` is what is left
-    to where the slope vanishes, and whether v and it were found; None where nothing is known of it."""
+    """The estimator that gets v from `solve(key, end, d outer / d phi) -> (v, report, remaining)`
+    and pulls it back to theta through `gradient`, which stands for `jax.grad` as in
+    `jaxmeta.trajectory`. `remaining() -> (step, sound)` is what is left to where the slope
+    vanishes, and whether v and it were found; None where nothing is known of it."""
     over = over_tasks() if over is None else over
 
     def init(key, bilevel: Bilevel, theta, tasks):
@@ -148,19 +165,28 @@ def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> 
         idle = idle_leaves(key_theta, conditions, theta)
         if idle:
             raise ValueError(
-                "a derivative at the end of learning knows only ends where the gradient of loss plus penalty vanishes, got "
-                f"theta's leaf '{idle[0]}', on which neither depends there; compose a learned start with proximal(...), use "
-                "unrolled() or truncated(...), or keep that bias with fixed(...)")
+                "a derivative at the end of learning knows only ends where the gradient of loss "
+                f"plus penalty vanishes, got theta's leaf '{idle[0]}', on which neither depends "
+                "there; compose a learned start with proximal(...), use unrolled() or "
+                "truncated(...), or keep that bias with fixed(...)"
+            )
 
         def of_the_way(way):
             path, losses = way
-            return outer(theta, first, last, walked._replace(path=merge(path, constants(walked.path)), losses=losses))[0]
+            return outer(
+                theta,
+                first,
+                last,
+                walked._replace(path=merge(path, constants(walked.path)), losses=losses),
+            )[0]
 
         way = moving(walked.path), walked.losses
         if len(idle_leaves(key_way, of_the_way, way)) < len(jax.tree.leaves(way)):
             raise ValueError(
-                "a derivative at the end of learning needs an outer objective of the start and the end alone, got one that "
-                "looks at the path or the losses on the way; judge the end, or use unrolled()")
+                "a derivative at the end of learning needs an outer objective of the start and "
+                "the end alone, got one that looks at the path or the losses on the way; judge "
+                "the end, or use unrolled()"
+            )
         return ()
 
     def estimate(key, bilevel: Bilevel, theta, tasks, state):
@@ -175,16 +201,24 @@ def at_the_end(solve, gradient, over: Mapper | None, tolerance: float = 0.0) -> 
 
             def at(phi):
                 (loss, aux), (explicit, explicit_first, cotangent) = jax.value_and_grad(
-                    outer, argnums=(0, 1, 2), has_aux=True)(theta, first, phi, walked)
+                    outer, argnums=(0, 1, 2), has_aux=True
+                )(theta, first, phi, walked)
                 slope, pull = jax.vjp(
-                    lambda theta, first: gradient(lambda phi: objective(theta, first, phi))(phi), theta, first)
+                    lambda theta, first: gradient(lambda phi: objective(theta, first, phi))(phi),
+                    theta,
+                    first,
+                )
                 end = End(lambda phi: objective(theta, first, phi), phi, slope, learner, memory)
                 v, report, remaining = solve(keys.solve, end, cotangent)
                 mixed, mixed_first = pull(v)
                 (through_first,) = of_theta(optax.tree.sub(explicit_first, mixed_first))
                 grad = optax.tree.add(optax.tree.sub(explicit, mixed), through_first)
                 stationarity = _ratio(slope, jax.grad(end.objective)(first))
-                return grad, {"losses": loss, "aux": aux, "stationarity": stationarity, **report}, remaining
+                return (
+                    grad,
+                    {"losses": loss, "aux": aux, "stationarity": stationarity, **report},
+                    remaining,
+                )
 
             grad, each, remaining = at(last)
             if remaining is not None:
@@ -208,20 +242,25 @@ class _Keys(NamedTuple):
 
 
 def _split(key) -> _Keys:
-    """The keys of one task. The first three are those of `jaxmeta.outcome`: the same learning and the same loss."""
+    """The keys of one task. The first three are those of `jaxmeta.outcome`: the same learning and
+    the same loss."""
     key_process, key_outer = jax.random.split(key)
-    return _Keys(*jax.random.split(key_process), key_outer, *jax.random.split(jax.random.fold_in(key, 2)))
+    return _Keys(
+        *jax.random.split(key_process), key_outer, *jax.random.split(jax.random.fold_in(key, 2))
+    )
 
 
 def _learn(keys: _Keys, bilevel: Bilevel, theta, task):
     """The ordinary process: its trajectory, and what the update remembers at its end."""
-    return process.walk(keys.start, keys.steps, bilevel.bias.shape(theta, task, bilevel.learner), task)
+    return process.walk(
+        keys.start, keys.steps, bilevel.bias.shape(theta, task, bilevel.learner), task
+    )
 
 
 def _parts(keys: _Keys, bilevel: Bilevel, task, walked):
-    """What the derivative is made of: `start(theta)`, `objective(theta, phi_0, phi)`, which is F on what the end of learning sees
-    of the support, and `outer(theta, phi_0, phi, trajectory)`, the outer loss with these for its start and end. phi_0 and phi are
-    without constants."""
+    """What the derivative is made of: `start(theta)`, `objective(theta, phi_0, phi)`, which is F on
+    what the end of learning sees of the support, and `outer(theta, phi_0, phi, trajectory)`, the
+    outer loss with these for its start and end. phi_0 and phi are without constants."""
     fixed, fixed_first = constants(walked.end), constants(walked.start)
 
     def shaped(theta):
@@ -233,7 +272,9 @@ def _parts(keys: _Keys, bilevel: Bilevel, task, walked):
     def objective(theta, first, phi):
         learner = shaped(theta)
         seen = process.view(keys.loss, learner, task, learner.steps)
-        return process.objective(keys.loss, learner, merge(first, fixed_first), merge(phi, fixed), seen)[0]
+        return process.objective(
+            keys.loss, learner, merge(first, fixed_first), merge(phi, fixed), seen
+        )[0]
 
     def outer(theta, first, phi, walked):
         walked = walked._replace(start=merge(first, fixed_first), end=merge(phi, fixed))

@@ -15,16 +15,19 @@ from jaxmeta.process import judged, learned, started
 
 
 def reptile(over: Mapper | None = None) -> Estimator:
-    """The direction from the start to where learning ended: `grad = J' (phi_0 - mean_t phi_K)`, J = d phi_0/d theta.
+    """The direction from the start to where learning ended: `grad = J' (phi_0 - mean_t phi_K)`, J =
+    d phi_0/d theta.
 
-    For an initialisation that is `theta - mean phi_K`, so that plain descent with rate e is Reptile's own `theta <- theta
-    + e (phi_K - theta)`. It is no derivative of the outer loss, which is reported all the same.
+    For an initialisation that is `theta - mean phi_K`, so that plain descent with rate e is
+    Reptile's own `theta <- theta + e (phi_K - theta)`. It is no derivative of the outer loss, which
+    is reported all the same.
 
     Args:
       over: How tasks are mapped, from `over_tasks`.
 
     Returns:
-      A stateless `Estimator`. Its `init` refuses, by ValueError, a theta with leaves that do not set the start.
+      A stateless `Estimator`. Its `init` refuses, by ValueError, a theta with leaves that do not
+      set the start.
 
     Reference: Nichol, Achiam and Schulman, On first-order meta-learning algorithms, 2018.
     """
@@ -33,10 +36,18 @@ def reptile(over: Mapper | None = None) -> Estimator:
     def init(key, bilevel: Bilevel, theta, tasks):
         task = jax.tree.map(lambda leaf: leaf[0], tasks)
         idle = idle_leaves(
-            key, lambda theta: moving(started(key, bilevel.bias.shape(theta, task, bilevel.learner), task)), theta)
+            key,
+            lambda theta: moving(
+                started(key, bilevel.bias.shape(theta, task, bilevel.learner), task)
+            ),
+            theta,
+        )
         if idle:
-            raise ValueError(f"reptile moves only what sets the start of learning, got theta's leaf '{idle[0]}' that does "
-                             "not; use unrolled() or first_order(), or keep that bias as it is with fixed(...)")
+            raise ValueError(
+                f"reptile moves only what sets the start of learning, got theta's leaf '{idle[0]}' "
+                "that does not; use unrolled() or first_order(), or keep that bias as it is with "
+                "fixed(...)"
+            )
         return ()
 
     def estimate(key, bilevel: Bilevel, theta, tasks, state):

@@ -17,7 +17,8 @@ def scheduled(estimator: Estimator, change: Callable[[jax.Array, Bilevel], Bilev
     Args:
       estimator: What estimates.
       change: `(count, bilevel) -> bilevel`, with a traced count from 0: `lambda count, bilevel:
-        bilevel._replace(outer=multi_step(annealed_weights(5, count / 1000)))` is MAML++'s annealed multi-step loss.
+        bilevel._replace(outer=multi_step(annealed_weights(5, count / 1000)))` is MAML++'s annealed
+        multi-step loss.
 
     Returns:
       An `Estimator` that carries `(count, the other's state)`.
@@ -41,7 +42,8 @@ def staged(estimators: Sequence[Estimator], boundaries: Sequence[int]) -> Estima
 
     Args:
       estimators: Stateless or not; all report the same info.
-      boundaries: How many estimates have been made when the next takes over, ascending; one fewer than estimators.
+      boundaries: How many estimates have been made when the next takes over, ascending; one fewer
+        than estimators.
 
     Returns:
       An `Estimator` that carries `(count, the states of all)`.
@@ -49,12 +51,15 @@ def staged(estimators: Sequence[Estimator], boundaries: Sequence[int]) -> Estima
     Raises:
       ValueError: For boundaries that are not as many or do not ascend.
 
-    Reference: Antoniou, Edwards and Storkey, How to train your MAML, ICLR 2019 (derivative-order annealing).
+    Reference: Antoniou, Edwards and Storkey, How to train your MAML, ICLR 2019 (derivative-order
+    annealing).
     """
     boundaries = [_check.whole_number("a boundary", boundary, least=1) for boundary in boundaries]
     if len(boundaries) != len(estimators) - 1 or boundaries != sorted(set(boundaries)):
-        raise ValueError(f"{len(estimators)} estimators need {len(estimators) - 1} ascending boundaries, got {boundaries}; "
-                         "give the number of estimates at which each but the first begins")
+        raise ValueError(
+            f"{len(estimators)} estimators need {len(estimators) - 1} ascending boundaries, got "
+            f"{boundaries}; give the number of estimates at which each but the first begins"
+        )
 
     def init(key, bilevel, theta, tasks):
         keys = jax.random.split(key, len(estimators))
@@ -67,7 +72,10 @@ def staged(estimators: Sequence[Estimator], boundaries: Sequence[int]) -> Estima
         def by(index):
             def run():
                 result, held = estimators[index].estimate(key, bilevel, theta, tasks, states[index])
-                return result, [held if place == index else other for place, other in enumerate(states)]
+                return result, [
+                    held if place == index else other for place, other in enumerate(states)
+                ]
+
             return run
 
         stage = jnp.sum(count >= jnp.asarray(boundaries, jnp.int32)) if boundaries else 0

@@ -1,4 +1,5 @@
-"""Windows of a long inner run: it goes on from one outer step to the next and is never stored whole.
+"""Windows of a long inner run: it goes on from one outer step to the next and is never stored
+whole.
 
 Axis letters: `T` tasks, `K` inner steps.
 """
@@ -24,7 +25,8 @@ class Run(NamedTuple):
 
     Args:
       position: Where it stands.
-      steps: A scalar integer, the inner steps taken since it began; 0 also after all K: the next window begins anew.
+      steps: A scalar integer, the inner steps taken since it began; 0 also after all K: the next
+        window begins anew.
     """
 
     position: Position
@@ -36,9 +38,10 @@ class Carry(NamedTuple):
 
     Args:
       init: `(key, learner, task, window) -> held`, before the first window.
-      begin: `(key, learner, constant, task, window, held) -> (Position, key, before)`: where the window begins, the key for its
-        own steps, and how many steps were taken before it.
-        `constant` is the learner with theta held constant: what it goes through has no derivative and stores nothing.
+      begin: `(key, learner, constant, task, window, held) -> (Position, key, before)`: where the
+        window begins, the key for its own steps, and how many steps were taken before it.
+        `constant` is the learner with theta held constant: what it goes through has no derivative
+        and stores nothing.
       keep: `(learner, window, held, Position) -> held`, from the position at the window's end.
     """
 
@@ -55,8 +58,14 @@ def _held_init(key, learner: Learner, task, window: int) -> Run:
 def _held_begin(key, learner: Learner, constant: Learner, task, window: int, held: Run):
     _whole_windows(learner, window)
     key_start, key_steps = jax.random.split(key)
-    start = begin(key_start, learner, task)  # Of this theta, and so differentiable in it; what is held is not.
-    return jax.tree.map(lambda new, old: jnp.where(held.steps == 0, new, old), start, held.position), key_steps, held.steps
+    start = begin(
+        key_start, learner, task
+    )  # Of this theta, and so differentiable in it; what is held is not.
+    return (
+        jax.tree.map(lambda new, old: jnp.where(held.steps == 0, new, old), start, held.position),
+        key_steps,
+        held.steps,
+    )
 
 
 def _held_keep(learner: Learner, window: int, held: Run, position: Position) -> Run:
@@ -66,15 +75,19 @@ def _held_keep(learner: Learner, window: int, held: Run, position: Position) -> 
 def _whole_windows(learner: Learner, window: int) -> None:
     steps = _check.whole_number("steps of a learner in windows", learner.steps, least=1)
     if steps % window:
-        raise ValueError(f"the steps of a learner must be a multiple of the window of {window}, got {steps}; take "
-                         f"{steps + -steps % window} steps, or a window of {divisor(steps, window)}")
+        raise ValueError(
+            f"the steps of a learner must be a multiple of the window of {window}, got {steps}; "
+            f"take {steps + -steps % window} steps, or a window of {divisor(steps, window)}"
+        )
 
 
 def _afresh_begin(key, learner: Learner, constant: Learner, task, window: int, held):
     before = _check.whole_number("steps of a learner", learner.steps) - window
     if before < 0:
-        raise ValueError(f"the window must be at most the {learner.steps} steps of the learner, got {window}; take a "
-                         f"window of {learner.steps}")
+        raise ValueError(
+            f"the window must be at most the {learner.steps} steps of the learner, got {window}; "
+            f"take a window of {learner.steps}"
+        )
     key_start, key_steps = jax.random.split(key)
     if before == 0:
         return begin(key_start, learner, task), key_steps, 0
@@ -87,21 +100,39 @@ going_on = Carry(_held_init, _held_begin, _held_keep)
 """From where the last window ended; from the start once the learner's K steps are done."""
 
 afresh = Carry(lambda *_: (), _afresh_begin, lambda *_: ())
-"""From the start each time: K - window steps without a derivative, then the window. Nothing is held."""
+"""From the start each time: K - window steps without a derivative, then the window. Nothing is
+held."""
 
 
-def window_of(key, bilevel: Bilevel, theta: PyTree, task, carry: Carry, window: int, held, gradient=jax.grad,
-              scan=jax.lax.scan):
+def window_of(
+    key,
+    bilevel: Bilevel,
+    theta: PyTree,
+    task,
+    carry: Carry,
+    window: int,
+    held,
+    gradient=jax.grad,
+    scan=jax.lax.scan,
+):
     """One task's next window, judged by a `Trajectory` of it alone.
 
     Returns:
-      `(value, (aux, held))`. Of the whole run in one window, value is what `jaxmeta.outcome` gives for this key.
+      `(value, (aux, held))`. Of the whole run in one window, value is what `jaxmeta.outcome` gives
+      for this key.
     """
     key_process, key_outer = jax.random.split(key)
-    learner, constant = (bilevel.bias.shape(each, task, bilevel.learner) for each in (theta, jax.lax.stop_gradient(theta)))
+    learner, constant = (
+        bilevel.bias.shape(each, task, bilevel.learner)
+        for each in (theta, jax.lax.stop_gradient(theta))
+    )
     position, key_steps, before = carry.begin(key_process, learner, constant, task, window, held)
-    end, (path, losses, aux) = advance(key_steps, learner, task, position, window, gradient, scan, before)
-    value, aux = judged(key_outer, bilevel, learner, Trajectory(position.phi, end.phi, path, losses, aux), task)
+    end, (path, losses, aux) = advance(
+        key_steps, learner, task, position, window, gradient, scan, before
+    )
+    value, aux = judged(
+        key_outer, bilevel, learner, Trajectory(position.phi, end.phi, path, losses, aux), task
+    )
     return value, (aux, carry.keep(learner, window, held, end))
 
 
@@ -109,18 +140,24 @@ def hold(over: Mapper, one, key, theta, tasks) -> PyTree:
     """The state before the first window: `one(theta, key, task)`, stacked `[T, ...]`."""
     keys = jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
     # Once, but op by op it would take longer than to compile.
-    _, state = jax.jit(lambda *args: over(lambda theta, batched: ((), one(theta, *batched)), *args))(theta, (keys, tasks))
-    # Weakly typed leaves would come back strongly typed from the first window and compile everything again.
+    _, state = jax.jit(
+        lambda *args: over(lambda theta, batched: ((), one(theta, *batched)), *args)
+    )(theta, (keys, tasks))
+    # Weakly typed leaves would come back strongly typed from the first window and compile
+    # everything again.
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
 
 def estimate_held(over: Mapper, one, key, theta, tasks, state):
-    """`(Estimate, state)` from `one(theta, (key, (task, held))) -> (grad, each)`, `each["held"]` going into the state."""
+    """`(Estimate, state)` from `one(theta, (key, (task, held))) -> (grad, each)`, `each["held"]`
+    going into the state."""
     count = jax.tree.leaves(tasks)[0].shape[0]
     others = {leaf.shape[0] for leaf in jax.tree.leaves(state)} - {count}
     if others:
-        raise ValueError(f"the tasks must be the {others.pop()} whose runs are held, got {count}; give as many at each outer "
-                         "step, or make a new state with the estimator's init")
+        raise ValueError(
+            f"the tasks must be the {others.pop()} whose runs are held, got {count}; give as many "
+            "at each outer step, or make a new state with the estimator's init"
+        )
     estimate = estimate_over(over, one, key, theta, (tasks, state), tasks.weight)
     info = dict(estimate.info)
     state = info.pop("held")

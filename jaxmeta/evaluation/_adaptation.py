@@ -29,8 +29,10 @@ class Result(NamedTuple):
     """What an evaluation measured.
 
     Args:
-      values: Name to `[E]`, one value an episode: 'loss', and every scalar that the outer objective returns beside it.
-      summary: Name to the mean over the episodes, by the weights of their tasks, and its 95 % interval.
+      values: Name to `[E]`, one value an episode: 'loss', and every scalar that the outer objective
+        returns beside it.
+      summary: Name to the mean over the episodes, by the weights of their tasks, and its 95 %
+        interval.
     """
 
     values: dict[str, np.ndarray]
@@ -41,19 +43,27 @@ _takes = _check.takes({"key": _check.key, "bilevel": _check.bilevel})
 
 
 @_takes
-def evaluate(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episodes: int = 600,
-             over: Mapper | None = None, steps: int | None = None) -> Result:
+def evaluate(
+    key: Key[Array, ""],
+    bilevel: Bilevel,
+    theta: PyTree,
+    sample,
+    episodes: int = 600,
+    over: Mapper | None = None,
+    steps: int | None = None,
+) -> Result:
     """Learns held-out tasks from theta and judges each: `outer_e(phi_K(theta))` for e = 1 to E.
 
-    The episodes depend on the key alone: the same key gives the same episodes to every theta and bilevel problem, for
-    paired comparisons (`paired_difference`), whatever the number of devices.
+    The episodes depend on the key alone: the same key gives the same episodes to every theta and
+    bilevel problem, for paired comparisons (`paired_difference`), whatever the number of devices.
 
     Args:
       key: Of the episodes.
       bilevel: The problem; its bias shapes the learner.
       theta: What was learned across tasks.
-      sample: `key -> Task`. A `jax.tree_util.Partial`, as `jaxmeta.episodes` gives, hands its arrays to the compiled
-        program as arguments; what a plain function closes over is compiled in.
+      sample: `key -> Task`. A `jax.tree_util.Partial`, as `jaxmeta.episodes` gives, hands its
+        arrays to the compiled program as arguments; what a plain function closes over is compiled
+        in.
       episodes: E, at least 1.
       over: How tasks are mapped, from `over_tasks`.
       steps: K inner steps instead of the learner's own.
@@ -62,60 +72,103 @@ def evaluate(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episo
       A `Result`, on the host.
 
     Raises:
-      ValueError: If episodes or steps are not whole numbers, sample is not a function that gives Tasks, or its first task has
-        labels that are no class of the model.
+      ValueError: If episodes or steps are not whole numbers, sample is not a function that gives
+        Tasks, or its first task has labels that are no class of the model.
 
     >>> import jax, optax, jaxmeta as jm
-    >>> learner = jm.Learner(lambda key, task: 0.0, lambda key, phi, b: ((phi - b) ** 2, {}), jm.no_penalty,
-    ...                      optax.sgd(0.25), steps=1)
+    >>> learner = jm.Learner(
+    ...     lambda key, task: 0.0,
+    ...     lambda key, phi, b: ((phi - b) ** 2, {}),
+    ...     jm.no_penalty,
+    ...     optax.sgd(0.25),
+    ...     steps=1,
+    ... )
     >>> sample = lambda key: jm.Task(support=3.0, query=3.0)
-    >>> evaluate(jax.random.key(0), jm.maml(learner).bilevel, jax.numpy.float32(1), sample, episodes=2).summary["loss"]
+    >>> evaluate(
+    ...     jax.random.key(0), jm.maml(learner).bilevel, jax.numpy.float32(1), sample, episodes=2
+    ... ).summary["loss"]
     Interval(mean=1.0, half=0.0, count=2)
     """
     episodes, steps = _whole(episodes, steps)
     sample = _tried(key, bilevel, theta, partial(sample), episodes)
-    return summarised(outcomes(key, theta, sample, bilevel=bilevel, episodes=episodes, over=over or default_over, steps=steps))
+    return summarised(
+        outcomes(
+            key,
+            theta,
+            sample,
+            bilevel=bilevel,
+            episodes=episodes,
+            over=over or default_over,
+            steps=steps,
+        )
+    )
 
 
 @_takes
-def curve(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, sample, episodes: int = 600, steps: int = 10,
-          over: Mapper | None = None) -> Result:
+def curve(
+    key: Key[Array, ""],
+    bilevel: Bilevel,
+    theta: PyTree,
+    sample,
+    episodes: int = 600,
+    steps: int = 10,
+    over: Mapper | None = None,
+) -> Result:
     """The outer loss if learning had ended after 0, 1, ..., K inner steps: what adaptation buys.
 
     Args:
-      key, bilevel, theta, sample, episodes, over: As in `evaluate`; the same key gives the same episodes.
+      key, bilevel, theta, sample, episodes, over: As in `evaluate`; the same key gives the same
+        episodes.
       steps: K, at least 0; it may go beyond the learner's own steps.
 
     Returns:
-      A `Result` whose values are `[E, K + 1]` and whose summary has a list of K + 1 intervals for each name.
+      A `Result` whose values are `[E, K + 1]` and whose summary has a list of K + 1 intervals for
+      each name.
 
     Raises:
       ValueError: As `evaluate`.
     """
     episodes, steps = _whole(episodes, steps)
     sample = _tried(key, bilevel, theta, partial(sample), episodes)
-    values = _curves(key, theta, sample, bilevel=bilevel, episodes=episodes, over=over or default_over, steps=steps)
+    values = _curves(
+        key,
+        theta,
+        sample,
+        bilevel=bilevel,
+        episodes=episodes,
+        over=over or default_over,
+        steps=steps,
+    )
     values, weight = jax.device_get(values)
-    return Result(values, {name: [interval(each[:, k], weight) for k in range(each.shape[1])] for name, each in values.items()})
+    return Result(
+        values,
+        {
+            name: [interval(each[:, k], weight) for k in range(each.shape[1])]
+            for name, each in values.items()
+        },
+    )
 
 
 def partial(sample) -> jax.tree_util.Partial:
     """A sampler as a pytree, so that a jitted function takes its arrays as arguments."""
     if not callable(sample):
-        raise ValueError(f"sample must be a function key -> Task, got {type(sample).__name__}; give for example "
-                         "jaxmeta.episodes(...)")
+        raise ValueError(
+            f"sample must be a function key -> Task, got {type(sample).__name__}; give for example "
+            "jaxmeta.episodes(...)"
+        )
     return sample if isinstance(sample, jax.tree_util.Partial) else jax.tree_util.Partial(sample)
 
 
 def metrics(key, bilevel: Bilevel, theta: PyTree, task) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of one task's `scalars`, uncompiled. What is wrong with the bias, the losses or, the task's values being at
-    hand, its labels is refused here."""
+    """The shapes of one task's `scalars`, uncompiled. What is wrong with the bias, the losses or,
+    the task's values being at hand, its labels is refused here."""
     _check.sampled(task)
     return jax.eval_shape(lambda theta: scalars(*outcome(key, bilevel, theta, task)), theta)
 
 
 def _tried(key, bilevel, theta, sample, episodes):
-    """Returns the sampler; looks at its first task where it and the problem come together for the first time."""
+    """Returns the sampler; looks at its first task where it and the problem come together for the
+    first time."""
     looked = _looked(bilevel, jax.tree.structure(sample))
     if not looked:
         first = jax.random.split(jax.random.split(key, episodes)[0])
@@ -157,8 +210,14 @@ def with_steps(bilevel: Bilevel, steps: int | None) -> Bilevel:
 def outcomes(key, theta, sample, *, bilevel, episodes, over, steps):
     """The compiled program of `evaluate`: name to `[E]`, and the tasks' weights, `[E]` or None."""
     bilevel = with_steps(bilevel, steps)
-    return _each_episode(key, theta, sample, episodes, over,
-                         lambda key, theta, task: (scalars(*outcome(key, bilevel, theta, task)), task.weight))
+    return _each_episode(
+        key,
+        theta,
+        sample,
+        episodes,
+        over,
+        lambda key, theta, task: (scalars(*outcome(key, bilevel, theta, task)), task.weight),
+    )
 
 
 @shared
@@ -167,7 +226,9 @@ def _curves(key, theta, sample, *, bilevel, episodes, over, steps):
 
     def one(key, theta, task):
         learner, walked, key_outer = learned(key, bilevel, theta, task)
-        points = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), walked.start, walked.path)
+        points = jax.tree.map(
+            lambda first, rest: jnp.concatenate([first[None], rest]), walked.start, walked.path
+        )
 
         def judged(phi):  # as if learning had ended here
             return scalars(*bilevel.outer(key_outer, learner, walked._replace(end=phi), task))
@@ -178,12 +239,14 @@ def _curves(key, theta, sample, *, bilevel, episodes, over, steps):
 
 
 def _each_episode(key, theta, sample, episodes, over, one):
-    """`one(key, theta, task)` for every episode, sampled block by block where all at once would fill the memory."""
+    """`one(key, theta, task)` for every episode, sampled block by block where all at once would
+    fill the memory."""
     theta = jax.tree.map(jnp.asarray, theta)
     keys = jax.random.split(key, episodes)
     task = jax.eval_shape(sample, key)
     blocks = -(-episodes * max(1, nbytes(task)) // _BLOCK)
-    # Whole multiples of the devices, so that a mesh never refuses a number of episodes; the surplus is dropped.
+    # Whole multiples of the devices, so that a mesh never refuses a number of episodes; the surplus
+    # is dropped.
     devices = jax.device_count()
     size = -(-episodes // (blocks * devices)) * devices
     blocks = -(-episodes // size)
@@ -192,12 +255,20 @@ def _each_episode(key, theta, sample, episodes, over, one):
     def block(keys):
         pairs = jax.vmap(jax.random.split)(keys)
         tasks = jax.vmap(sample)(pairs[:, 0])
-        return over(lambda theta, batched: ((), one(batched[0], theta, batched[1])), theta, (pairs[:, 1], tasks))[1]
+        return over(
+            lambda theta, batched: ((), one(batched[0], theta, batched[1])),
+            theta,
+            (pairs[:, 1], tasks),
+        )[1]
 
     each = block(keys[0]) if blocks == 1 else jax.lax.map(block, keys)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[1 if blocks == 1 else 2:])[:episodes], each)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[1 if blocks == 1 else 2 :])[:episodes], each
+    )
 
 
 def _whole(episodes, steps):
-    return (_check.whole_number("episodes", episodes, least=1),
-            None if steps is None else _check.whole_number("steps", steps))
+    return (
+        _check.whole_number("episodes", episodes, least=1),
+        None if steps is None else _check.whole_number("steps", steps),
+    )

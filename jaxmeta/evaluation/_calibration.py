@@ -31,12 +31,15 @@ class Calibration(NamedTuple):
 
 
 def calibration(probabilities, labels, bins: int = 15) -> Calibration:
-    r"""The expected calibration error over bins of equal width, and what a reliability diagram shows.
+    r"""The expected calibration error over bins of equal width, and what a reliability diagram
+    shows.
 
-    $$ \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|, \qquad \text{b by } \max_w p_w $$
+    $$ \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|, \qquad
+       \text{b by } \max_w p_w $$
 
     Args:
-      probabilities: `[n, W]`, rows that sum to one: `jaxmeta.experiment.probabilities` gives those of an episode's queries.
+      probabilities: `[n, W]`, rows that sum to one: `jaxmeta.experiment.probabilities` gives those
+        of an episode's queries.
       labels: `[n]`, the classes.
       bins: B.
 
@@ -55,15 +58,24 @@ def calibration(probabilities, labels, bins: int = 15) -> Calibration:
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     _check.whole_number("bins", bins, least=1)
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not labels.size:
-        raise ValueError(f"calibration needs probabilities [n, W] and labels [n], got shapes {probabilities.shape} and "
-                         f"{labels.shape}; give one row and one label a prediction")
+        raise ValueError(
+            "calibration needs probabilities [n, W] and labels [n], got shapes "
+            f"{probabilities.shape} and {labels.shape}; give one row and one label a prediction"
+        )
     if not np.allclose(probabilities.sum(1), 1, atol=1e-4):
-        raise ValueError(f"rows of probabilities must sum to one, got {probabilities.sum(1).min():.4g} to "
-                         f"{probabilities.sum(1).max():.4g}; apply a softmax to logits")
+        raise ValueError(
+            f"rows of probabilities must sum to one, got {probabilities.sum(1).min():.4g} to "
+            f"{probabilities.sum(1).max():.4g}; apply a softmax to logits"
+        )
     sure, right = probabilities.max(1), probabilities.argmax(1) == labels
     where = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(where, minlength=bins)
     with np.errstate(invalid="ignore"):
         confidence, accuracy = (np.bincount(where, each, bins) / count for each in (sure, right))
-    return Calibration(float(np.nansum(count * np.abs(accuracy - confidence)) / len(labels)), float(sure.mean() - right.mean()),
-                       confidence, accuracy, count)
+    return Calibration(
+        float(np.nansum(count * np.abs(accuracy - confidence)) / len(labels)),
+        float(sure.mean() - right.mean()),
+        confidence,
+        accuracy,
+        count,
+    )

@@ -1,4 +1,5 @@
-"""How well-conditioned learning is, before and after a tying: extreme eigenvalues of J'HJ by Lanczos.
+"""How well-conditioned learning is, before and after a tying: extreme eigenvalues of J'HJ by
+Lanczos.
 
 Axis letters: `D` free parameters, `K` Lanczos steps.
 """
@@ -22,12 +23,13 @@ class Spectrum(NamedTuple):
     """The ends of a symmetric operator's spectrum, zeros left out; nan of an operator that is zero.
 
     Args:
-      lowest, highest: The algebraically least and greatest eigenvalue that is not zero; `lowest` is negative where
-        the operator is indefinite.
+      lowest, highest: The algebraically least and greatest eigenvalue that is not zero; `lowest` is
+        negative where the operator is indefinite.
       smallest: The magnitude of the eigenvalue nearest to zero that is not zero.
       condition: `max |lambda| / smallest`.
-      lowest_residual, highest_residual: There is an eigenvalue within this of the one given. Where it is not small against the
-        eigenvalue, more steps are needed; `lowest` converges from above, so that the condition number is then too small.
+      lowest_residual, highest_residual: There is an eigenvalue within this of the one given. Where
+        it is not small against the eigenvalue, more steps are needed; `lowest` converges from
+        above, so that the condition number is then too small.
       smallest_residual: The same of `smallest`.
     """
 
@@ -40,43 +42,56 @@ class Spectrum(NamedTuple):
     smallest_residual: Float[Array, ""]
 
 
-def spectrum(key, product: Callable, like: PyTree, steps: int, damping: float = 0.0,
-             tolerance: float | None = None) -> Spectrum:
-    r"""Extreme eigenvalues of a symmetric operator from K products with it: Lanczos, fully reorthogonalised.
+def spectrum(
+    key,
+    product: Callable,
+    like: PyTree,
+    steps: int,
+    damping: float = 0.0,
+    tolerance: float | None = None,
+) -> Spectrum:
+    r"""Extreme eigenvalues of a symmetric operator from K products with it: Lanczos, fully
+    reorthogonalised.
 
     $$ A Q_K = Q_K T_K + \beta_K q_{K+1} e_K', \qquad \lambda(A) \approx \lambda(T_K), \qquad
        |\lambda - \lambda_i| \le \beta_K |s_{K i}| $$
 
-    The start is `A v` for a Gaussian v: where A is singular the iteration stays in its range, so that the Ritz values of a
-    positive semidefinite A lie between its smallest eigenvalue that is not zero and its largest. What rounding makes of the
-    null space is left out by the tolerance. K = D steps are exact.
+    The start is `A v` for a Gaussian v: where A is singular the iteration stays in its range, so
+    that the Ritz values of a positive semidefinite A lie between its smallest eigenvalue that is
+    not zero and its largest. What rounding makes of the null space is left out by the tolerance. K
+    = D steps are exact.
 
     Args:
       key: Draws v.
       product: `v -> A v`, linear and symmetric on pytrees.
-      like: A pytree of v's structure, shapes and dtypes; of its values no use is made. Between products all is in float32 at
-        least.
+      like: A pytree of v's structure, shapes and dtypes; of its values no use is made. Between
+        products all is in float32 at least.
       steps: K, at least 1; more than D are not taken. `K D` numbers are stored.
       damping: Added to the diagonal, at least 0: the null space then counts, at `damping`.
-      tolerance: Relative to the largest magnitude, below it an eigenvalue is zero; None takes `eps^(3/4)` of the dtype
-        (2e-12 in float64, 6e-6 in float32).
+      tolerance: Relative to the largest magnitude, below it an eigenvalue is zero; None takes
+        `eps^(3/4)` of the dtype (2e-12 in float64, 6e-6 in float32).
 
     Raises:
       ValueError: For fewer than 1 step, or a damping or tolerance below 0.
 
     >>> import jax, jax.numpy as jnp
-    >>> found = spectrum(jax.random.key(0), lambda v: jnp.array([0.0, 1.0, 4.0]) * v, jnp.zeros(3), steps=3)
+    >>> found = spectrum(
+    ...     jax.random.key(0), lambda v: jnp.array([0.0, 1.0, 4.0]) * v, jnp.zeros(3), steps=3
+    ... )
     >>> round(float(found.smallest), 3), round(float(found.condition), 3)
     (1.0, 4.0)
 
-    Paper: Lanczos, 1950; reorthogonalisation and bounds: Parlett, "The symmetric eigenvalue problem", 1998, chapter 13.
+    Paper: Lanczos, 1950; reorthogonalisation and bounds: Parlett, "The symmetric eigenvalue
+    problem", 1998, chapter 13.
     """
     _check.whole_number("steps", steps, least=1)
     _check.number("damping", damping, least=0)
     flat, unravel = ravel_pytree(like)
     steps, eps, own = min(steps, flat.size), jnp.finfo(flat.dtype).eps, flat.dtype
     flat = widened(flat)
-    tolerance = float(eps) ** 0.75 if tolerance is None else _check.number("tolerance", tolerance, least=0)
+    tolerance = (
+        float(eps) ** 0.75 if tolerance is None else _check.number("tolerance", tolerance, least=0)
+    )
 
     def apply(v):
         return ravel_pytree(product(unravel(v.astype(own))))[0].astype(v.dtype) + damping * v
@@ -90,21 +105,38 @@ def spectrum(key, product: Callable, like: PyTree, steps: int, damping: float = 
         w = w - (w @ basis.T) @ basis  # twice is enough (Parlett)
         beta = jnp.linalg.norm(w)
         scale = jnp.maximum(scale, jnp.maximum(jnp.abs(alpha), beta))
-        # An invariant subspace is exhausted: what follows is zero, and its Ritz values are left out as zeros.
+        # An invariant subspace is exhausted: what follows is zero, and its Ritz values are left out
+        # as zeros.
         beta = jnp.where(beta > tolerance * scale, beta, 0)
         return (basis, _over(w, beta), scale), (alpha, beta)
 
     start = apply(jax.random.normal(key, flat.shape, flat.dtype))
-    first = (jnp.zeros((steps, flat.size), flat.dtype), _over(start, jnp.linalg.norm(start)), jnp.zeros((), flat.dtype))
+    first = (
+        jnp.zeros((steps, flat.size), flat.dtype),
+        _over(start, jnp.linalg.norm(start)),
+        jnp.zeros((), flat.dtype),
+    )
     _, (alphas, betas) = jax.lax.scan(step, first, jnp.arange(steps))
-    values, vectors = jnp.linalg.eigh(jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1))
+    values, vectors = jnp.linalg.eigh(
+        jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
+    )
     size = jnp.abs(values)
     real = size > tolerance * size.max()
-    low, high = jnp.where(real, values, jnp.inf).argmin(), jnp.where(real, values, -jnp.inf).argmax()
+    low, high = (
+        jnp.where(real, values, jnp.inf).argmin(),
+        jnp.where(real, values, -jnp.inf).argmax(),
+    )
     residuals = betas[-1] * jnp.abs(vectors[-1])
     near = jnp.where(real, size, jnp.inf).argmin()
-    found = Spectrum(values[low], values[high], size[near], size.max() / size[near], residuals[low], residuals[high],
-                     residuals[near])
+    found = Spectrum(
+        values[low],
+        values[high],
+        size[near],
+        size.max() / size[near],
+        residuals[low],
+        residuals[high],
+        residuals[near],
+    )
     return jax.tree.map(lambda each: jnp.where(real.any(), each, jnp.nan), found)
 
 
@@ -120,17 +152,28 @@ class Conditioning(NamedTuple):
     after: Spectrum
 
 
-def conditioning(key, loss: Callable, expand: Callable, phi: PyTree, steps: int = 50, curvature: Callable = hessian,
-                 damping: float = 0.0, tolerance: float | None = None) -> Conditioning:
-    r"""The extreme eigenvalues of H and of J'HJ: what a tying `theta = expand(phi)` makes of a loss's conditioning.
+def conditioning(
+    key,
+    loss: Callable,
+    expand: Callable,
+    phi: PyTree,
+    steps: int = 50,
+    curvature: Callable = hessian,
+    damping: float = 0.0,
+    tolerance: float | None = None,
+) -> Conditioning:
+    r"""The extreme eigenvalues of H and of J'HJ: what a tying `theta = expand(phi)` makes of a
+    loss's conditioning.
 
-    $$ J = \frac{d\,\mathrm{expand}}{d\phi}, \qquad H = \nabla^2_\theta L(\mathrm{expand}(\phi)), \qquad
+    $$ J = \frac{d\,\mathrm{expand}}{d\phi}, \qquad
+       H = \nabla^2_\theta L(\mathrm{expand}(\phi)), \qquad
        \kappa = \frac{\max|\lambda(J'HJ)|}{\min_{\lambda \ne 0} |\lambda(J'HJ)|} $$
 
-    No matrix is built. For an expand that is not linear, J'HJ leaves out the curvature of expand itself. The condition
-    number depends on the scale of phi's parts, as gradient descent does; it is over the range of J'HJ: directions in
-    which nothing changes are not counted, unless `damping` is given. Of an indefinite H (see `lowest`) Lanczos finds the ends
-    well and the eigenvalues nearest to zero badly: take `gauss_newton` there.
+    No matrix is built. For an expand that is not linear, J'HJ leaves out the curvature of expand
+    itself. The condition number depends on the scale of phi's parts, as gradient descent does; it
+    is over the range of J'HJ: directions in which nothing changes are not counted, unless `damping`
+    is given. Of an indefinite H (see `lowest`) Lanczos finds the ends well and the eigenvalues
+    nearest to zero badly: take `gauss_newton` there.
 
     Args:
       key: Draws the starts.
@@ -149,7 +192,9 @@ def conditioning(key, loss: Callable, expand: Callable, phi: PyTree, steps: int 
 
     >>> import jax, jax.numpy as jnp
     >>> loss = lambda theta: (theta @ jnp.diag(jnp.array([1.0, 9.0])) @ theta) / 2
-    >>> found = conditioning(jax.random.key(0), loss, lambda phi: jnp.stack([phi, phi / 3]), jnp.ones(()))
+    >>> found = conditioning(
+    ...     jax.random.key(0), loss, lambda phi: jnp.stack([phi, phi / 3]), jnp.ones(())
+    ... )
     >>> round(float(found.before.condition), 3), round(float(found.after.condition), 3)
     (9.0, 1.0)
     """
@@ -159,7 +204,8 @@ def conditioning(key, loss: Callable, expand: Callable, phi: PyTree, steps: int 
     keys = jax.random.split(key)
     return Conditioning(
         spectrum(keys[0], along, theta, steps, damping, tolerance),
-        spectrum(keys[1], lambda v: backward(along(forward(v)))[0], phi, steps, damping, tolerance))
+        spectrum(keys[1], lambda v: backward(along(forward(v)))[0], phi, steps, damping, tolerance),
+    )
 
 
 def _over(v, size):

@@ -28,8 +28,8 @@ class Road(NamedTuple):
       name: As given.
       cosine: Of the angle between an estimate and the exact gradient, the mean over draws.
       relative_error: `|grad - exact| / |exact|`, the mean over draws.
-      bias: The same of the mean estimate: what no number of draws would take away. Of n draws it is still about
-        `sqrt(variance / n)` where there is none.
+      bias: The same of the mean estimate: what no number of draws would take away. Of n draws it is
+        still about `sqrt(variance / n)` where there is none.
       variance: `E|grad - E grad|^2 / |exact|^2` over draws; 0 for estimators that draw nothing.
       milliseconds: Median of an estimate, compilation apart.
       compile_seconds: Tracing and compiling.
@@ -49,7 +49,8 @@ class Road(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The roads of `compare`, in the order given; printed as a table, drawn by `jaxmeta.report.draw_comparison`."""
+    """The roads of `compare`, in the order given; printed as a table, drawn by
+    `jaxmeta.report.draw_comparison`."""
 
     roads: tuple[Road, ...]
 
@@ -62,13 +63,30 @@ class Comparison(NamedTuple):
         return "\n".join(lines)
 
 
-@_check.takes({"key": _check.key, "bilevel": _check.bilevel, "tasks": _check.task, "estimators": _check.estimators})
-def compare(key, estimators: Mapping[str, Estimator], bilevel: Bilevel, theta, tasks, exact: Estimator | None = None,
-            draws: int = 8, rounds: int = 5) -> Comparison:
-    """Measures estimators against the exact gradient of one problem: error, variance, time and memory.
+@_check.takes(
+    {
+        "key": _check.key,
+        "bilevel": _check.bilevel,
+        "tasks": _check.task,
+        "estimators": _check.estimators,
+    }
+)
+def compare(
+    key,
+    estimators: Mapping[str, Estimator],
+    bilevel: Bilevel,
+    theta,
+    tasks,
+    exact: Estimator | None = None,
+    draws: int = 8,
+    rounds: int = 5,
+) -> Comparison:
+    """Measures estimators against the exact gradient of one problem: error, variance, time and
+    memory.
 
-    Every draw has a key, the same for all estimators and for the exact one, on the same tasks. An estimator that carries a
-    state goes on with it from draw to draw. Times are taken in turns, one of each estimator a round.
+    Every draw has a key, the same for all estimators and for the exact one, on the same tasks. An
+    estimator that carries a state goes on with it from draw to draw. Times are taken in turns, one
+    of each estimator a round.
 
     Args:
       key: Draws the keys.
@@ -76,12 +94,14 @@ def compare(key, estimators: Mapping[str, Estimator], bilevel: Bilevel, theta, t
       bilevel: The problem.
       theta: Where the gradient is taken.
       tasks: A batch, `[T, ...]`.
-      exact: What is taken as exact; default `unrolled()`, which is so for losses with derivative rules of their own too.
+      exact: What is taken as exact; default `unrolled()`, which is so for losses with derivative
+        rules of their own too.
       draws: Estimates of each, at least 1.
       rounds: Times of each, at least 1.
 
     Returns:
-      A `Comparison`. An estimator that refuses the problem by ValueError stands there with what it said.
+      A `Comparison`. An estimator that refuses the problem by ValueError stands there with what it
+      said.
     """
     _check.whole_number("draws", draws, least=1)
     _check.whole_number("rounds", rounds, least=1)
@@ -98,19 +118,31 @@ def compare(key, estimators: Mapping[str, Estimator], bilevel: Bilevel, theta, t
             continue
         near = [closeness(grad, truth) for grad, truth in zip(grads, truths)]
         mean = _mean(grads)
-        spread = [float(optax.tree.norm(optax.tree.sub(grad, mean), squared=True)) for grad in grads]
+        spread = [
+            float(optax.tree.norm(optax.tree.sub(grad, mean), squared=True)) for grad in grads
+        ]
         found[name] = Road(
-            name, *(float(np.mean([each[what] for each in near])) for what in ("cosine", "relative_error")),
+            name,
+            *(
+                float(np.mean([each[what] for each in near]))
+                for what in ("cosine", "relative_error")
+            ),
             bias=float(closeness(mean, _mean(truths))["relative_error"]),
-            variance=sum(spread) / max(1, draws - 1) / size**2, **about)
+            variance=sum(spread) / max(1, draws - 1) / size**2,
+            **about,
+        )
     times = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             begin = time.perf_counter()
             jax.block_until_ready(run())
             times[name].append(1e3 * (time.perf_counter() - begin))
-    return Comparison(tuple(road._replace(milliseconds=statistics.median(times[name])) if name in times else road
-                            for name, road in found.items()))
+    return Comparison(
+        tuple(
+            road._replace(milliseconds=statistics.median(times[name])) if name in times else road
+            for name, road in found.items()
+        )
+    )
 
 
 def _measured(estimator: Estimator, bilevel, theta, tasks, keys):
@@ -123,7 +155,10 @@ def _measured(estimator: Estimator, bilevel, theta, tasks, keys):
 
     begin = time.perf_counter()
     program = jax.jit(one).lower(keys[0], theta, tasks, state).compile()
-    about = {"compile_seconds": time.perf_counter() - begin, "bytes": program.memory_analysis().temp_size_in_bytes}
+    about = {
+        "compile_seconds": time.perf_counter() - begin,
+        "bytes": program.memory_analysis().temp_size_in_bytes,
+    }
     first, grads = state, []
     for key in keys:
         grad, state = program(key, theta, tasks, state)

@@ -8,10 +8,14 @@ from jaxtyping import Float, Int
 from jaxmeta import _check
 
 
-def subspace_distance(found: Float[np.ndarray, "d m"], planted: Float[np.ndarray, "d k"], tolerance: float = 1e-6) -> float:
-    r"""How far apart what two linear tyings can express is: $|Q Q^\top - U U^+|_F$, of projectors onto their column spaces.
+def subspace_distance(
+    found: Float[np.ndarray, "d m"], planted: Float[np.ndarray, "d k"], tolerance: float = 1e-6
+) -> float:
+    r"""How far apart what two linear tyings can express is: $|Q Q^\top - U U^+|_F$, of projectors
+    onto their column spaces.
 
-    0 for the same space, $\sqrt{2k}$ for orthogonal ones of dimension k, and $\sqrt{m - k}$ for a planted one inside.
+    0 for the same space, $\sqrt{2k}$ for orthogonal ones of dimension k, and $\sqrt{m - k}$ for a
+    planted one inside.
 
     Args:
       found, planted: Operators, any matrices.
@@ -27,10 +31,14 @@ def subspace_distance(found: Float[np.ndarray, "d m"], planted: Float[np.ndarray
     """
     found, planted = np.asarray(found, float), np.asarray(planted, float)
     if found.ndim != 2 or planted.ndim != 2 or found.shape[0] != planted.shape[0]:
-        raise ValueError(f"operators must be [d, m] and [d, k], got shapes {found.shape} and {planted.shape}; flatten the "
-                         "entries that are tied to one axis in the same order")
+        raise ValueError(
+            f"operators must be [d, m] and [d, k], got shapes {found.shape} and {planted.shape}; "
+            "flatten the entries that are tied to one axis in the same order"
+        )
     if not (np.isfinite(found).all() and np.isfinite(planted).all()):
-        raise ValueError("operators must be finite, got NaN or infinity; look at how they were learned")
+        raise ValueError(
+            "operators must be finite, got NaN or infinity; look at how they were learned"
+        )
     bases = []
     for each in (found, planted):
         left, values, _ = np.linalg.svd(each, full_matrices=False)
@@ -39,10 +47,14 @@ def subspace_distance(found: Float[np.ndarray, "d m"], planted: Float[np.ndarray
     return float(np.sqrt(max(bases[0].shape[1] + bases[1].shape[1] - 2 * cosines, 0)))
 
 
-def group_agreement(rows: Float[np.ndarray, "d m"], labels: Int[np.ndarray, " d"], seed: int = 0) -> float:
-    """Whether entries that a planted tying makes one have one row in a learned operator: the adjusted Rand index of clusters.
+def group_agreement(
+    rows: Float[np.ndarray, "d m"], labels: Int[np.ndarray, " d"], seed: int = 0
+) -> float:
+    """Whether entries that a planted tying makes one have one row in a learned operator: the
+    adjusted Rand index of clusters.
 
-    Rows are clustered by k-means into as many groups as there are labels. 1 for the same groups, about 0 for random ones.
+    Rows are clustered by k-means into as many groups as there are labels. 1 for the same groups,
+    about 0 for random ones.
 
     Args:
       rows: U, the entries' rows.
@@ -61,9 +73,13 @@ def group_agreement(rows: Float[np.ndarray, "d m"], labels: Int[np.ndarray, " d"
     rows, labels = np.asarray(rows, float), np.asarray(labels)
     _check.whole_number("seed", seed)
     if rows.ndim != 2 or labels.shape != rows.shape[:1]:
-        raise ValueError(f"rows must be [d, m] and labels [d], got shapes {rows.shape} and {labels.shape}; give one label "
-                         "a row")
+        raise ValueError(
+            f"rows must be [d, m] and labels [d], got shapes {rows.shape} and {labels.shape}; give "
+            "one label a row"
+        )
     if not np.isfinite(rows).all():
         raise ValueError("rows must be finite, got NaN or infinity; look at how they were learned")
-    found = KMeans(len(np.unique(labels)), n_init=10, max_iter=100_000, random_state=seed).fit_predict(rows)
+    found = KMeans(
+        len(np.unique(labels)), n_init=10, max_iter=100_000, random_state=seed
+    ).fit_predict(rows)
     return float(adjusted_rand_score(labels, found))

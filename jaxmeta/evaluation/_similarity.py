@@ -1,4 +1,5 @@
-"""How alike two representations of the same examples are, and what untrained and label-shuffled nets would say.
+"""How alike two representations of the same examples are, and what untrained and label-shuffled
+nets would say.
 
 Axis letters: `n` examples, `d`, `e` features of the first and the second representation.
 """
@@ -20,7 +21,8 @@ def unbiased_hsic(first: Float[Array, "n n"], second: Float[Array, "n n"]) -> Fl
     r"""The Hilbert-Schmidt independence criterion of two kernels, without bias.
 
     With zeros on the diagonals,
-    $$ \frac{1}{n(n-3)} \Big[ \mathrm{tr}(KL) + \frac{1'K1 \, 1'L1}{(n-1)(n-2)} - \frac{2}{n-2} 1'KL1 \Big]. $$
+    $$ \frac{1}{n(n-3)} \Big[ \mathrm{tr}(KL) + \frac{1'K1 \, 1'L1}{(n-1)(n-2)}
+       - \frac{2}{n-2} 1'KL1 \Big]. $$
 
     Args:
       first, second: Kernels K and L of the same n examples, n at least 4, symmetric.
@@ -43,7 +45,8 @@ def unbiased_hsic(first: Float[Array, "n n"], second: Float[Array, "n n"]) -> Fl
 
 
 def biased_hsic(first: Float[Array, "n n"], second: Float[Array, "n n"]) -> Float[Array, ""]:
-    """The same with bias: `tr(K H L H) / (n - 1)^2`, `H = I - 11'/n`; it rises with the features where n is small.
+    """The same with bias: `tr(K H L H) / (n - 1)^2`, `H = I - 11'/n`; it rises with the features
+    where n is small.
 
     Paper: Gretton et al., "Measuring statistical dependence with Hilbert-Schmidt norms", 2005.
     """
@@ -51,13 +54,16 @@ def biased_hsic(first: Float[Array, "n n"], second: Float[Array, "n n"]) -> Floa
     return jnp.vdot(first, second.T) / (len(first) - 1) ** 2
 
 
-def cka(first: Float[Array, "n d"], second: Float[Array, "n e"], hsic: Callable = unbiased_hsic) -> Float[Array, ""]:
+def cka(
+    first: Float[Array, "n d"], second: Float[Array, "n e"], hsic: Callable = unbiased_hsic
+) -> Float[Array, ""]:
     r"""Centred kernel alignment of two representations, with linear kernels `K = Z Z'`.
 
     $$ \mathrm{HSIC}(K, L) / \sqrt{\mathrm{HSIC}(K, K) \, \mathrm{HSIC}(L, L)} $$
 
-    It does not see orthogonal maps, a common scale and translations. Without bias, representations that have nothing in
-    common get 0 on average (it may be negative); with bias they get more, the more features there are an example.
+    It does not see orthogonal maps, a common scale and translations. Without bias, representations
+    that have nothing in common get 0 on average (it may be negative); with bias they get more, the
+    more features there are an example.
 
     Args:
       first, second: Features of the same examples; n at least 4.
@@ -74,24 +80,28 @@ def cka(first: Float[Array, "n d"], second: Float[Array, "n e"], hsic: Callable 
     >>> round(float(cka(z, 3 * z[:, ::-1])), 4)
     1.0
 
-    Paper: Kornblith et al., "Similarity of neural network representations revisited", 2019; without bias: Nguyen et al.,
-    "Do wide and deep networks learn the same things?", 2021.
+    Paper: Kornblith et al., "Similarity of neural network representations revisited", 2019; without
+    bias: Nguyen et al., "Do wide and deep networks learn the same things?", 2021.
     """
     kernels = [z @ z.T for z in map(_centred, paired(first, second))]
     across, *within = (hsic(kernels[i], kernels[j]) for i, j in ((0, 1), (0, 0), (1, 1)))
     return across / jnp.sqrt(within[0] * within[1])
 
 
-def svcca(first: Float[Array, "n d"], second: Float[Array, "n e"], keep: float = 0.99) -> Float[Array, ""]:
+def svcca(
+    first: Float[Array, "n d"], second: Float[Array, "n e"], keep: float = 0.99
+) -> Float[Array, ""]:
     r"""The mean canonical correlation of the leading singular directions of two representations.
 
-    With left singular vectors U, V of the centred features, as many as hold a fraction `keep` of the variance,
+    With left singular vectors U, V of the centred features, as many as hold a fraction `keep` of
+    the variance,
     $$ \frac{1}{\min(k, l)} \sum_i \sigma_i(U_k' V_l). $$
 
     Args:
-      first, second: Features of the same examples. With n no larger than the directions kept it is 1 for any two.
-      keep: Fraction of the variance kept, in (0, 1]; at 1, all directions that are not zero are kept and no invertible linear
-        map is seen.
+      first, second: Features of the same examples. With n no larger than the directions kept it is
+        1 for any two.
+      keep: Fraction of the variance kept, in (0, 1]; at 1, all directions that are not zero are
+        kept and no invertible linear map is seen.
 
     Raises:
       ValueError: If the two are not of the same examples, or `keep` is not in (0, 1].
@@ -104,7 +114,9 @@ def svcca(first: Float[Array, "n d"], second: Float[Array, "n e"], keep: float =
     Paper: Raghu et al., "SVCCA: singular vector canonical correlation analysis", 2017.
     """
     if not 0 < keep <= 1:
-        raise ValueError(f"keep must be a fraction of the variance in (0, 1], got {keep}; give for example 0.99")
+        raise ValueError(
+            f"keep must be a fraction of the variance in (0, 1], got {keep}; give for example 0.99"
+        )
     bases, sizes = zip(*(_leading(_centred(z), keep) for z in paired(first, second)))
     return jnp.linalg.svd(bases[0].T @ bases[1], compute_uv=False).sum() / jnp.minimum(*sizes)
 
@@ -132,9 +144,14 @@ class Overlap(NamedTuple):
     chance: float
 
 
-def mutual_neighbours(first: Float[Array, "n d"], second: Float[Array, "n e"], k: int = 10,
-                      similarity: Callable = cosines) -> Overlap:
-    r"""How many of its k nearest neighbours an example has in common in two representations: the mean of `|A_i & B_i| / k`.
+def mutual_neighbours(
+    first: Float[Array, "n d"],
+    second: Float[Array, "n e"],
+    k: int = 10,
+    similarity: Callable = cosines,
+) -> Overlap:
+    r"""How many of its k nearest neighbours an example has in common in two representations: the
+    mean of `|A_i & B_i| / k`.
 
     Args:
       first, second: Features of the same examples.
@@ -158,18 +175,23 @@ def mutual_neighbours(first: Float[Array, "n d"], second: Float[Array, "n e"], k
     first, second = paired(first, second)
     n = _check.whole_number("the number of examples", len(first), least=2)
     if _check.whole_number("k", k, least=1) >= n:
-        raise ValueError(f"k must be less than the number of examples, got k = {k} of {n}; give fewer neighbours")
+        raise ValueError(
+            f"k must be less than the number of examples, got k = {k} of {n}; give fewer neighbours"
+        )
 
     def nearest(z):
         alike = jnp.where(jnp.eye(n, dtype=bool), -jnp.inf, similarity(z, z))
         # NaN would count as nearest.
-        return jnp.where(jnp.isnan(alike).any(), jnp.nan, jax.nn.one_hot(jax.lax.top_k(alike, k)[1], n).sum(1))
+        return jnp.where(
+            jnp.isnan(alike).any(), jnp.nan, jax.nn.one_hot(jax.lax.top_k(alike, k)[1], n).sum(1)
+        )
 
     return Overlap((nearest(first) * nearest(second)).sum(1).mean() / k, k / (n - 1))
 
 
 class Controls(NamedTuple):
-    """A measure of trained nets beside the same of nets that learned nothing and of nets that learned nothing to learn.
+    """A measure of trained nets beside the same of nets that learned nothing and of nets that
+    learned nothing to learn.
 
     Args:
       trained, untrained, shuffled: What the measure gave of each.
@@ -183,8 +205,9 @@ class Controls(NamedTuple):
 def controls(measure: Callable, trained: tuple, untrained: tuple, shuffled: tuple) -> Controls:
     """The measure of a pair (or any arguments) of trained nets, and of its two controls.
 
-    What architecture and inputs alone give is in `untrained`; what optimisation adds without anything to learn is in
-    `shuffled`. Only what the trained nets have beyond both was learned of the concepts.
+    What architecture and inputs alone give is in `untrained`; what optimisation adds without
+    anything to learn is in `shuffled`. Only what the trained nets have beyond both was learned of
+    the concepts.
 
     Args:
       measure: `(*pair) -> value`, any pytree.
@@ -202,8 +225,11 @@ def paired(first, second):
     """The two as arrays, in float32 at least; refuses what is not features of the same examples."""
     first, second = widened((jnp.asarray(first), jnp.asarray(second)))
     if first.ndim != 2 or second.ndim != 2 or len(first) != len(second):
-        raise ValueError(f"representations must be [n, features] of the same n examples, got shapes {first.shape} and "
-                         f"{second.shape}; flatten the features of an example and encode the same examples by both")
+        raise ValueError(
+            "representations must be [n, features] of the same n examples, got shapes "
+            f"{first.shape} and {second.shape}; flatten the features of an example and encode the "
+            "same examples by both"
+        )
     return first, second
 
 

@@ -25,11 +25,13 @@ class Interval(NamedTuple):
 
 
 def interval(values, weight=None) -> Interval:
-    r"""The mean of independent values and its 95 % interval by normal theory: `mean +- 1.96 sd / sqrt(n)`.
+    r"""The mean of independent values and its 95 % interval by normal theory:
+    `mean +- 1.96 sd / sqrt(n)`.
 
-    `sd` has n - 1 in its denominator. This is the interval that few-shot learning reports over 600 episodes; for a
-    handful of values it is too narrow. With weights the mean is $\sum_i w_i v_i / \sum_i w_i$, and in the place of n stands
-    $(\sum_i w_i)^2 / \sum_i w_i^2$, which is n where they are alike; what has weight 0 is not there.
+    `sd` has n - 1 in its denominator. This is the interval that few-shot learning reports over 600
+    episodes; for a handful of values it is too narrow. With weights the mean is
+    $\sum_i w_i v_i / \sum_i w_i$, and in the place of n stands $(\sum_i w_i)^2 / \sum_i w_i^2$,
+    which is n where they are alike; what has weight 0 is not there.
 
     Args:
       values: `[n]`, one for each episode, n at least 1.
@@ -39,7 +41,8 @@ def interval(values, weight=None) -> Interval:
       An `Interval`; nan where all weights are 0.
 
     Raises:
-      ValueError: If values are not `[n]` with n at least 1, or weights not as many numbers from 0 up.
+      ValueError: If values are not `[n]` with n at least 1, or weights not as many numbers from 0
+        up.
 
     >>> mean, half, count = interval([0.0, 1.0, 0.0, 1.0])
     >>> mean, round(half, 4), count
@@ -47,7 +50,10 @@ def interval(values, weight=None) -> Interval:
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not values.size:
-        raise ValueError(f"values must be one number an episode and at least one, got shape {values.shape}; give [n]")
+        raise ValueError(
+            f"values must be one number an episode and at least one, got shape {values.shape}; "
+            "give [n]"
+        )
     with np.errstate(invalid="ignore"):  # Infinite losses give a mean that says so, not a warning.
         if weight is not None:
             return _weighted(values, weight)
@@ -58,7 +64,10 @@ def interval(values, weight=None) -> Interval:
 def _weighted(values, weight) -> Interval:
     weight = np.asarray(weight, np.float64)
     if weight.shape != values.shape:
-        raise ValueError(f"weights must be one number for each of the {values.size} values, got shape {weight.shape}; give [n]")
+        raise ValueError(
+            f"weights must be one number for each of the {values.size} values, got shape "
+            f"{weight.shape}; give [n]"
+        )
     _check.weights("weights of values", weight)
     values, weight = values[weight > 0], weight[weight > 0]
     if not values.size:
@@ -72,8 +81,8 @@ def _weighted(values, weight) -> Interval:
 def paired_difference(first, second) -> Interval:
     """The mean of `first - second`, episode by episode, and its 95 % interval.
 
-    Two methods measured on the same episodes share what makes an episode easy; their difference is known far better
-    than either. Zero outside the interval means that they differ.
+    Two methods measured on the same episodes share what makes an episode easy; their difference is
+    known far better than either. Zero outside the interval means that they differ.
 
     Args:
       first, second: `[n]` each, values of the same episodes in the same order.
@@ -86,7 +95,9 @@ def paired_difference(first, second) -> Interval:
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
-        raise ValueError(f"paired values must be of the same episodes, got shapes {first.shape} and {second.shape}; "
-                         "evaluate both with the same key and the same number of episodes")
+        raise ValueError(
+            f"paired values must be of the same episodes, got shapes {first.shape} and "
+            f"{second.shape}; evaluate both with the same key and the same number of episodes"
+        )
     _check.whole_number("the number of episodes", first.size, least=1)
     return interval(first - second)

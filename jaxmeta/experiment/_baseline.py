@@ -15,7 +15,8 @@ _RATE = 1e-2  # of Adam: on glyphs the best of 0.003, 0.01 and 0.03
 
 
 def from_scratch(configuration: Configuration, steps: int) -> Bilevel:
-    """The same net, drawn anew for each episode and trained on its support by Adam; theta is `()`."""
+    """The same net, drawn anew for each episode and trained on its support by Adam; theta is
+    `()`."""
     net = model(configuration)(configuration.evaluation_ways)
     nothing = Bias(lambda key, task, learner: (), lambda theta, task, learner: learner)
     return Bilevel(nothing, gradient(net, update=optax.adam(_RATE), steps=steps))

@@ -1,4 +1,5 @@
-"""What defines a run, flat and JSON-able; and how its open ends are filled and its mistakes refused."""
+"""What defines a run, flat and JSON-able; and how its open ends are filled and its mistakes
+refused."""
 
 from __future__ import annotations
 
@@ -20,27 +21,32 @@ from jaxmeta.tasks._episodes import Variants
 class Configuration:
     """What is learned, from what and how; on which devices it runs is not part of it.
 
-    None means the default, which `complete` fills in: of the method (`METHODS`), of the kind of data, or, for
-    evaluation, what training has.
+    None means the default, which `complete` fills in: of the method (`METHODS`), of the kind of
+    data, or, for evaluation, what training has.
 
     Attributes:
       algorithm: A key of `METHODS`.
       data: A set of `jaxmeta.data.catalogue`.
-      model: A key of `MODELS`; default the method's for images (most often 'conv4') and 'conv1d' for windows.
+      model: A key of `MODELS`; default the method's for images (most often 'conv4') and 'conv1d'
+        for windows.
       width: Channels of the model's (first) layers.
       norm: A key of `NORMS`.
       ways: Classes in a training episode.
       shots: Support examples a class in training; default the method's, mostly 1.
       queries: Query examples a class.
-      evaluation_ways, evaluation_shots: Those of validation and test; default those of training, 1 where shots is not given.
-      rotations: Whether images turned by 90, 180 and 270 degrees are classes of their own, in training.
+      evaluation_ways, evaluation_shots: Those of validation and test; default those of training, 1
+        where shots is not given.
+      rotations: Whether images turned by 90, 180 and 270 degrees are classes of their own, in
+        training.
       reflections: Whether their mirror images are.
-      evaluation_rotations: Whether turned images are classes of their own in validation and test too, as in the papers on
-        Omniglot; without them 20-way episodes are harder.
+      evaluation_rotations: Whether turned images are classes of their own in validation and test
+        too, as in the papers on Omniglot; without them 20-way episodes are harder.
       warps: Whether images are bent at random in training, see `jaxmeta.tasks.warps`.
-      inductive: Whether a query is normalised by the support's statistics alone, not by its fellow queries'.
-      inner_rate, evaluation_rate: Step size of the low level in training, in test. It goes with the ways: the loss is a mean
-        over the support, so that with a quarter of the ways a class's own step is four times as long.
+      inductive: Whether a query is normalised by the support's statistics alone, not by its fellow
+        queries'.
+      inner_rate, evaluation_rate: Step size of the low level in training, in test. It goes with the
+        ways: the loss is a mean over the support, so that with a quarter of the ways a class's own
+        step is four times as long.
       inner_steps, evaluation_steps: Steps of the low level in training, in validation and test.
       outer_rate: Step size of the high level.
       tasks: Episodes a meta-batch.
@@ -48,7 +54,8 @@ class Configuration:
       seed: Of all that is random.
       inputs: Shape of one input, without n; filled from the data.
       classes: In the training split, turned and mirrored ones included; filled from the data.
-      centre, scale: Of each channel of windows, taken from the training split, in the source's unit; None for images.
+      centre, scale: Of each channel of windows, taken from the training split, in the source's
+        unit; None for images.
     """
 
     algorithm: str = "maml"
@@ -85,37 +92,69 @@ class Configuration:
         known = {field.name for field in dataclasses.fields(cls)}
         for name in fields:
             chosen("setting of a configuration", name, known)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in fields.items()
+            }
+        )
 
     @classmethod
     def recorded(cls, fields: dict, where: object = "the record") -> Configuration:
-        """The complete configuration that a run was made with, as it was written down; nothing is filled in.
+        """The complete configuration that a run was made with, as it was written down; nothing is
+        filled in.
 
         Raises:
-          ValueError: If a setting is unknown, or one is missing: no default says how that run was made.
+          ValueError: If a setting is unknown, or one is missing: no default says how that run was
+            made.
         """
         # Older records lack these, and this is what they meant.
-        said = {"reflections": False, "evaluation_rotations": False, "warps": False, "evaluation_rate": fields.get("inner_rate"), **fields}
-        spare = {"steps", "classes"} | ({"centre", "scale"} if len(said.get("inputs") or ()) == 3 else set())
-        unsaid = [field.name for field in dataclasses.fields(cls)
-                  if field.name not in spare and said.get(field.name) is None]
+        said = {
+            "reflections": False,
+            "evaluation_rotations": False,
+            "warps": False,
+            "evaluation_rate": fields.get("inner_rate"),
+            **fields,
+        }
+        spare = {"steps", "classes"} | (
+            {"centre", "scale"} if len(said.get("inputs") or ()) == 3 else set()
+        )
+        unsaid = [
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.name not in spare and said.get(field.name) is None
+        ]
         if unsaid:
             more = f" and {len(unsaid) - 3} more" if len(unsaid) > 3 else ""
-            raise ValueError(f"{where} must say all that its run was made with, got nothing for {', '.join(unsaid[:3])}{more}; "
-                             "write it down as dataclasses.asdict of a complete Configuration has it, or judge theta from "
-                             "Python with jaxmeta.evaluation.evaluate")
+            raise ValueError(
+                f"{where} must say all that its run was made with, got nothing for "
+                f"{', '.join(unsaid[:3])}{more}; write it down as dataclasses.asdict of a complete "
+                "Configuration has it, or judge theta from Python with jaxmeta.evaluation.evaluate"
+            )
         return cls.of(said)
 
 
-_LEAST = {"width": 1, "ways": 2, "shots": 1, "queries": 1, "evaluation_ways": 2, "evaluation_shots": 1, "inner_steps": 0,
-          "evaluation_steps": 0, "tasks": 1, "steps": 1, "seed": 0}
+_LEAST = {
+    "width": 1,
+    "ways": 2,
+    "shots": 1,
+    "queries": 1,
+    "evaluation_ways": 2,
+    "evaluation_shots": 1,
+    "inner_steps": 0,
+    "evaluation_steps": 0,
+    "tasks": 1,
+    "steps": 1,
+    "seed": 0,
+}
 
 
 def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
     """The configuration without open ends, for this data.
 
     Raises:
-      ValueError: If a name is unknown, a number is out of its range, or the model is not one for such inputs.
+      ValueError: If a name is unknown, a number is out of its range, or the model is not one for
+        such inputs.
 
     >>> from jaxmeta import data
     >>> full = complete(Configuration(data="digits", ways=2), data.load("digits"))
@@ -126,17 +165,39 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
     images = dataset.inputs.ndim == 4
     train = dataset.split("train")
     centre, scale = (None, None) if train.inputs.dtype == np.uint8 else _statistics(train.inputs)
-    inner_rate = method.inner_rate[0 if images else 1] if configuration.inner_rate is None else configuration.inner_rate
+    inner_rate = (
+        method.inner_rate[0 if images else 1]
+        if configuration.inner_rate is None
+        else configuration.inner_rate
+    )
     shots = method.shots[0 if images else 1] if configuration.shots is None else configuration.shots
     defaults = dict(
-        shots=shots, evaluation_shots=1 if configuration.shots is None else shots,
-        model=method.image_model if images else "conv1d", norm=method.norm, evaluation_ways=configuration.ways,
-        inner_rate=inner_rate, evaluation_rate=inner_rate,
-        inner_steps=method.inner_steps, evaluation_steps=method.evaluation_steps, outer_rate=method.outer_rate,
-        tasks=method.tasks, inputs=dataset.inputs.shape[1:],
-        classes=len(train.class_names) * variants(configuration).count, centre=centre, scale=scale)
-    return checked(dataclasses.replace(
-        configuration, **{name: value for name, value in defaults.items() if getattr(configuration, name) is None}))
+        shots=shots,
+        evaluation_shots=1 if configuration.shots is None else shots,
+        model=method.image_model if images else "conv1d",
+        norm=method.norm,
+        evaluation_ways=configuration.ways,
+        inner_rate=inner_rate,
+        evaluation_rate=inner_rate,
+        inner_steps=method.inner_steps,
+        evaluation_steps=method.evaluation_steps,
+        outer_rate=method.outer_rate,
+        tasks=method.tasks,
+        inputs=dataset.inputs.shape[1:],
+        classes=len(train.class_names) * variants(configuration).count,
+        centre=centre,
+        scale=scale,
+    )
+    return checked(
+        dataclasses.replace(
+            configuration,
+            **{
+                name: value
+                for name, value in defaults.items()
+                if getattr(configuration, name) is None
+            },
+        )
+    )
 
 
 def checked(full: Configuration) -> Configuration:
@@ -146,20 +207,30 @@ def checked(full: Configuration) -> Configuration:
     chosen("norm", full.norm, NORMS)
     if len(full.inputs) not in net.axes:
         fitting = [name for name, other in MODELS.items() if len(full.inputs) in other.axes]
-        raise ValueError(f"model '{full.model}' is not for inputs of shape {list(full.inputs)}, which '{full.data}' has; "
-                         f"choose one of {', '.join(fitting)}")
+        raise ValueError(
+            f"model '{full.model}' is not for inputs of shape {list(full.inputs)}, which "
+            f"'{full.data}' has; choose one of {', '.join(fitting)}"
+        )
     for name in ("rotations", "reflections", "evaluation_rotations", "warps"):
         if getattr(full, name) and len(full.inputs) != 3:
             raise ValueError(f"{name} are of images, and '{full.data}' has windows; leave them out")
     for name, least in _LEAST.items():
         _check.whole_number(name, getattr(full, name), least)
     if full.evaluation_ways > full.ways and not method.extends:
-        raise ValueError(f"the head of {full.algorithm} does not adapt, so that it cannot serve more ways than the {full.ways} "
-                         f"it is trained for, got {full.evaluation_ways}; train with more ways")
-    for name, open_end in {"inner_rate": True, "evaluation_rate": True, "outer_rate": False}.items():
+        raise ValueError(
+            f"the head of {full.algorithm} does not adapt, so that it cannot serve more ways than "
+            f"the {full.ways} it is trained for, got {full.evaluation_ways}; train with more ways"
+        )
+    for name, open_end in {
+        "inner_rate": True,
+        "evaluation_rate": True,
+        "outer_rate": False,
+    }.items():
         value = getattr(full, name)
         if not (math.isfinite(value) and (value >= 0 if open_end else value > 0)):
-            raise ValueError(f"{name} must be {'at least' if open_end else 'above'} 0 and finite, got {value}")
+            raise ValueError(
+                f"{name} must be {'at least' if open_end else 'above'} 0 and finite, got {value}"
+            )
     return full
 
 
@@ -174,12 +245,15 @@ def chosen(what: str, name: str, among) -> str:
     if name not in among:
         close = difflib.get_close_matches(str(name), among, 1)
         meant = f" (did you mean '{close[0]}'?)" if close else ""
-        raise ValueError(f"there is no {what} {name!r}{meant}; choose one of {', '.join(sorted(among))}")
+        raise ValueError(
+            f"there is no {what} {name!r}{meant}; choose one of {', '.join(sorted(among))}"
+        )
     return name
 
 
 def _statistics(windows):
-    """Mean and standard deviation of each channel over examples and time; a channel that is constant is left unscaled."""
+    """Mean and standard deviation of each channel over examples and time; a channel that is
+    constant is left unscaled."""
     axes = tuple(range(windows.ndim - 1))
     centre, scale = windows.mean(axes, dtype=np.float64), windows.std(axes, dtype=np.float64)
     return tuple(centre.tolist()), tuple(np.where(scale > 0, scale, 1.0).tolist())

@@ -11,10 +11,11 @@ from jaxmeta.base import Bilevel, Task
 def at_other_ways(theta, trained: tuple[Bilevel, Task], wanted: tuple[Bilevel, Task]):
     """Theta with as many outputs in its head as another number of ways needs.
 
-    Labels are dealt anew in every episode, so no output of the head means anything of its own. With fewer ways the first
-    outputs are kept. With more, each starts as the mean of those learned, which they differ from by accident alone, and
-    the inner steps tell them apart; where a leaf has two axes of ways (Meta-Curvature's factor), the mean of its diagonal
-    stands on the diagonal and that of the rest beside it.
+    Labels are dealt anew in every episode, so no output of the head means anything of its own. With
+    fewer ways the first outputs are kept. With more, each starts as the mean of those learned,
+    which they differ from by accident alone, and the inner steps tell them apart; where a leaf has
+    two axes of ways (Meta-Curvature's factor), the mean of its diagonal stands on the diagonal and
+    that of the rest beside it.
 
     Args:
       theta: As learned.
@@ -26,7 +27,9 @@ def at_other_ways(theta, trained: tuple[Bilevel, Task], wanted: tuple[Bilevel, T
 
     Reference: Ye and Chao, How to train your MAML to excel in few-shot classification, ICLR 2022.
     """
-    old, new = (jax.eval_shape(bilevel.init, jax.random.key(0), task) for bilevel, task in (trained, wanted))
+    old, new = (
+        jax.eval_shape(bilevel.init, jax.random.key(0), task) for bilevel, task in (trained, wanted)
+    )
     return jax.tree.map(_resized, theta, old, new)
 
 

@@ -1,4 +1,5 @@
-"""The within-alphabet one-shot protocol: the official runs, and trials of its form. Axes: `R` runs, `W` ways."""
+"""The within-alphabet one-shot protocol: the official runs, and trials of its form. Axes: `R` runs,
+`W` ways."""
 
 from __future__ import annotations
 
@@ -20,19 +21,22 @@ from jaxmeta.tasks._episodes import in_floats
 
 
 class OneShotErrors(NamedTuple):
-    """Shares of the queries that were taken for another class, of each run, `[R]`, and their mean with its 95 % interval.
+    """Shares of the queries that were taken for another class, of each run, `[R]`, and their mean
+    with its 95 % interval.
 
     Args:
       alone: Each query taken for its most probable class.
-      assigned: The queries of a run dealt out to its classes one to one, at the least sum of losses: what a run knows of its
-        own form, a transduction that is reported apart.
+      assigned: The queries of a run dealt out to its classes one to one, at the least sum of
+        losses: what a run knows of its own form, a transduction that is reported apart.
     """
 
     alone: tuple[np.ndarray, Interval]
     assigned: tuple[np.ndarray, Interval]
 
 
-def one_shot_errors(key, bilevel: Bilevel, theta, runs: OneShotRuns, views: int = 1) -> OneShotErrors:
+def one_shot_errors(
+    key, bilevel: Bilevel, theta, runs: OneShotRuns, views: int = 1
+) -> OneShotErrors:
     """The errors of theta on runs.
 
     Args:
@@ -40,8 +44,8 @@ def one_shot_errors(key, bilevel: Bilevel, theta, runs: OneShotRuns, views: int 
       bilevel: For as many ways as the runs have.
       theta: As trained.
       runs: From `jaxmeta.data.one_shot_runs`, or `one_shot_trials`.
-      views: How often each run is judged, losses being averaged: once as it is, then with all of its images bent anew by
-        `jaxmeta.tasks.warps`.
+      views: How often each run is judged, losses being averaged: once as it is, then with all of
+        its images bent anew by `jaxmeta.tasks.warps`.
 
     Raises:
       ValueError: For fewer views than 1.
@@ -56,13 +60,15 @@ def one_shot_errors(key, bilevel: Bilevel, theta, runs: OneShotRuns, views: int 
 
 
 def one_shot_trials(dataset: Dataset, runs: int, ways: int = 20, seed: int = 0) -> OneShotRuns:
-    """Trials in the protocol's form, but for the people: classes of one group, an example of each, and another to classify.
+    """Trials in the protocol's form, but for the people: classes of one group, an example of each,
+    and another to classify.
 
-    The official runs have all examples by one person and all queries by another; data sets do not say who drew what, so that
-    here each drawing is by anyone.
+    The official runs have all examples by one person and all queries by another; data sets do not
+    say who drew what, so that here each drawing is by anyone.
 
     Args:
-      dataset: Of whose groups (alphabets) trials are drawn in turns; a trial's name is its group's and three digits.
+      dataset: Of whose groups (alphabets) trials are drawn in turns; a trial's name is its group's
+        and three digits.
       runs: R.
       ways: W.
       seed: Of all draws.
@@ -73,33 +79,49 @@ def one_shot_trials(dataset: Dataset, runs: int, ways: int = 20, seed: int = 0) 
     rng, counts = np.random.default_rng(seed), dataset.counts()
     groups = np.flatnonzero((counts > 0).sum(1) >= ways)
     if not groups.size or counts[groups][counts[groups] > 0].min() < 2:
-        raise ValueError(f"trials need groups of at least {ways} classes with two examples each, got at most "
-                         f"{int((counts > 0).sum(1).max())} classes in a group of '{dataset.name}'; take fewer ways")
+        raise ValueError(
+            f"trials need groups of at least {ways} classes with two examples each, got at most "
+            f"{int((counts > 0).sum(1).max())} classes in a group of '{dataset.name}'; take fewer "
+            "ways"
+        )
     found = []
     for run in range(runs):
         group = groups[run % len(groups)]
         classes = rng.permutation(np.flatnonzero(counts[group]))[:ways]
-        rows = [rng.permutation(np.flatnonzero((dataset.groups == group) & (dataset.labels == label)))[:2]
-                for label in classes]
+        rows = [
+            rng.permutation(np.flatnonzero((dataset.groups == group) & (dataset.labels == label)))[
+                :2
+            ]
+            for label in classes
+        ]
         order = rng.permutation(ways)
         first, second = np.stack(rows).T
         found.append((dataset.inputs[first], dataset.inputs[second[order]], order.astype(np.int32)))
-    names = tuple(f"{dataset.group_names[groups[run % len(groups)]]}{run // len(groups):03d}" for run in range(runs))
+    names = tuple(
+        f"{dataset.group_names[groups[run % len(groups)]]}{run // len(groups):03d}"
+        for run in range(runs)
+    )
     return OneShotRuns(*(np.stack(part) for part in zip(*found)), names)
 
 
 @functools.partial(jax.jit, static_argnames=("bilevel", "ways", "views"))
 def _losses(key, theta, runs, *, bilevel, ways, views):
     """`[R, W, W]`, of every query the loss if it were of each class."""
+
     def one(run):
         support, query, targets = run
         labels = jnp.arange(ways), targets.astype(int)
-        task = Task(*(Examples(in_floats(x), y) for x, y in zip((support, query), labels)), jnp.zeros((), int))
+        task = Task(
+            *(Examples(in_floats(x), y) for x, y in zip((support, query), labels)),
+            jnp.zeros((), int),
+        )
         losses = label_losses(key, bilevel, theta, task)
 
         def add_view(losses, view):
             key_view, key_losses = jax.random.split(view)
-            return losses + label_losses(key_losses, bilevel, theta, augmented(lambda _: task, warps())(key_view)), None
+            return losses + label_losses(
+                key_losses, bilevel, theta, augmented(lambda _: task, warps())(key_view)
+            ), None
 
         return jax.lax.scan(add_view, losses, jax.random.split(key, views - 1))[0]
 

@@ -15,7 +15,8 @@ def predictions(key, bilevel: Bilevel, theta, task: Task) -> Int[Array, " n"]:
 
 
 def probabilities(key, bilevel: Bilevel, theta, task: Task) -> Float[Array, "n ways"]:
-    """Of each query example the probability of each class, by a softmax of what the learner predicts."""
+    """Of each query example the probability of each class, by a softmax of what the learner
+    predicts."""
     return jax.nn.softmax(predict(key, bilevel, theta, task), axis=1)
 
 

@@ -1,4 +1,5 @@
-"""A small model at every node under a tying: trained, its length and strength chosen, tested. `N` nodes."""
+"""A small model at every node under a tying: trained, its length and strength chosen, tested. `N`
+nodes."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ RATE, CHECKS, STRENGTHS = 0.01, 10, (0.01, 0.1, 1.0)
 
 
 class Trained(NamedTuple):
-    """Test accuracy of what validation chose, how many steps and which strength of the penalty that was, and m."""
+    """Test accuracy of what validation chose, how many steps and which strength of the penalty that
+    was, and m."""
 
     accuracy: float
     steps: int
@@ -27,13 +29,18 @@ class Trained(NamedTuple):
     free: int
 
 
-def train_under(scheme: str, data: NodeData, tree, seed: int, steps: int = 300, hidden: int = 32, settings=None) -> Trained:
-    r"""Trains all nodes together by Adam on the mean loss, penalty and all, and tests what validation prefers.
+def train_under(
+    scheme: str, data: NodeData, tree, seed: int, steps: int = 300, hidden: int = 32, settings=None
+) -> Trained:
+    r"""Trains all nodes together by Adam on the mean loss, penalty and all, and tests what
+    validation prefers.
 
-    $$ \tfrac1n \sum_c \sum_i \ell(\theta_c; x_{ci}, y_{ci}) + \tfrac{s}{n}\, p(\phi), \qquad \theta = T(\phi) $$
+    $$ \tfrac1n \sum_c \sum_i \ell(\theta_c; x_{ci}, y_{ci}) + \tfrac{s}{n}\, p(\phi), \qquad
+       \theta = T(\phi) $$
 
-    The strength s, of 0.01, 0.1 and 1 where the scheme prefers anything, and the number of steps, a tenth of them or several,
-    are those of the best accuracy in validation. Every scheme is chosen alike.
+    The strength s, of 0.01, 0.1 and 1 where the scheme prefers anything, and the number of steps, a
+    tenth of them or several, are those of the best accuracy in validation. Every scheme is chosen
+    alike.
 
     Args:
       scheme: By name, of `SCHEMES`.
@@ -66,24 +73,38 @@ def train_under(scheme: str, data: NodeData, tree, seed: int, steps: int = 300, 
     def run(phi, strength, train, validation, test):
         def step(carry, _):
             phi, state = carry
-            grad = jax.tree.map(lambda a, b: a + strength / total * b, learn(phi, train)[1], jax.grad(tying.penalty)(phi))
+            grad = jax.tree.map(
+                lambda a, b: a + strength / total * b,
+                learn(phi, train)[1],
+                jax.grad(tying.penalty)(phi),
+            )
             moves, state = update.update(grad, state, phi)
             return (optax.apply_updates(phi, moves), state), None
 
         def check(carry, _):
             carry, _ = jax.lax.scan(step, carry, length=steps // CHECKS)
-            return carry, [data.accuracy(everyone.apply(carry[0], part.x), part) for part in (validation, test)]
+            return carry, [
+                data.accuracy(everyone.apply(carry[0], part.x), part) for part in (validation, test)
+            ]
 
         return jax.lax.scan(check, (phi, update.init(phi)), length=CHECKS)[1]
 
     phi = tying.init(jax.random.key(seed), example)
     parts = jax.tree.map(jnp.asarray, (data.train, data.validation, data.test))
-    moved = jax.tree.map(lambda leaf: leaf + jax.random.normal(jax.random.key(seed), leaf.shape), phi)
+    moved = jax.tree.map(
+        lambda leaf: leaf + jax.random.normal(jax.random.key(seed), leaf.shape), phi
+    )
     strengths = STRENGTHS if jnp.any(tying.penalty(moved) != 0) else (0.0,)
-    found = np.array([run(phi, strength, *parts) for strength in strengths])  # [strengths, 2, CHECKS]
+    found = np.array(
+        [run(phi, strength, *parts) for strength in strengths]
+    )  # [strengths, 2, CHECKS]
     place, check = np.unravel_index(found[:, 0].argmax(), found[:, 0].shape)
-    return Trained(float(found[place, 1, check]), int(check + 1) * (steps // CHECKS), strengths[place],
-                   sum(leaf.size for leaf in jax.tree.leaves(phi)))
+    return Trained(
+        float(found[place, 1, check]),
+        int(check + 1) * (steps // CHECKS),
+        strengths[place],
+        sum(leaf.size for leaf in jax.tree.leaves(phi)),
+    )
 
 
 def _without(example, own):

@@ -1,4 +1,5 @@
-"""Agglomeration: the two nearest clusters are joined until one is left, then levels too close to each other are fused.
+"""Agglomeration: the two nearest clusters are joined until one is left, then levels too close to
+each other are fused.
 
 `C` concepts.
 """
@@ -20,7 +21,8 @@ class Scheme(NamedTuple):
     """How far a joined cluster is from the others: the coefficients of the Lance-Williams update.
 
     Args:
-      coefficients: `(n_i, n_j, n_k) -> (alpha_i, alpha_j, beta, gamma)` of the sizes of i and j, which are joined, and of k.
+      coefficients: `(n_i, n_j, n_k) -> (alpha_i, alpha_j, beta, gamma)` of the sizes of i and j,
+        which are joined, and of k.
       squared: The update is of squared distances.
       scipy: The name of `scipy.cluster.hierarchy.linkage`, where it has the scheme.
     """
@@ -57,7 +59,8 @@ median = Scheme(lambda i, j, k: (0.5, 0.5, -0.25, 0.0), squared=True, scipy="med
 
 
 def flexible(beta: float = -0.25) -> Scheme:
-    """Lance and Williams' flexible scheme, `d_k(ij) = (1 - beta)/2 (d_ki + d_kj) + beta d_ij`; beta below 1.
+    """Lance and Williams' flexible scheme, `d_k(ij) = (1 - beta)/2 (d_ki + d_kj) + beta d_ij`; beta
+    below 1.
 
     >>> flexible(0.0).coefficients(1, 1, 1) == weighted.coefficients(1, 1, 1)
     True
@@ -67,7 +70,9 @@ def flexible(beta: float = -0.25) -> Scheme:
     return Scheme(lambda i, j, k: ((1 - beta) / 2, (1 - beta) / 2, beta, 0.0))
 
 
-def lance_williams(distance: Float[np.ndarray, "C C"], scheme: Scheme) -> Float[np.ndarray, "C-1 4"]:
+def lance_williams(
+    distance: Float[np.ndarray, "C C"], scheme: Scheme
+) -> Float[np.ndarray, "C-1 4"]:
     r"""Scipy's linkage matrix by the general update, in O(C^3).
 
     $$ d_{k(ij)} = \alpha_i d_{ki} + \alpha_j d_{kj} + \beta d_{ij} + \gamma |d_{ki} - d_{kj}| $$
@@ -77,10 +82,10 @@ def lance_williams(distance: Float[np.ndarray, "C C"], scheme: Scheme) -> Float[
       scheme: The coefficients.
 
     Raises:
-      ValueError: for NaN, the wrong shape, a distance that is negative or not symmetric, naming the pair; for a scheme that
-        makes NaN.
+      ValueError: for NaN, the wrong shape, a distance that is negative or not symmetric, naming the
+        pair; for a scheme that makes NaN.
 
-    >>> lance_williams([[0., 1., 4.], [1., 0., 2.], [4., 2., 0.]], average).tolist()
+    >>> lance_williams([[0.0, 1.0, 4.0], [1.0, 0.0, 2.0], [4.0, 2.0, 0.0]], average).tolist()
     [[0.0, 1.0, 1.0, 2.0], [2.0, 3.0, 3.0, 3.0]]
 
     Paper: Lance and Williams, "A general theory of classificatory sorting strategies", 1967.
@@ -94,14 +99,25 @@ def lance_williams(distance: Float[np.ndarray, "C C"], scheme: Scheme) -> Float[
         i, j = sorted(np.unravel_index(np.argmin(away), away.shape))
         near = away[i, j]
         if not np.isfinite(near):
-            raise ValueError(f"a scheme must give finite distances, got {near} in step {step}; look at its coefficients")
-        rows.append((*sorted((names[i], names[j])), np.sqrt(max(near, 0)) if scheme.squared else near, sizes[i] + sizes[j]))
+            raise ValueError(
+                f"a scheme must give finite distances, got {near} in step {step}; look at its "
+                "coefficients"
+            )
+        rows.append(
+            (
+                *sorted((names[i], names[j])),
+                np.sqrt(max(near, 0)) if scheme.squared else near,
+                sizes[i] + sizes[j],
+            )
+        )
         alive[j] = False
         others = alive.copy()
         others[i] = False
         from_i, from_j = away[i, others], away[j, others]
         alpha_i, alpha_j, beta, gamma = scheme.coefficients(sizes[i], sizes[j], sizes[others])
-        away[i, others] = alpha_i * from_i + alpha_j * from_j + beta * near + gamma * abs(from_i - from_j)
+        away[i, others] = (
+            alpha_i * from_i + alpha_j * from_j + beta * near + gamma * abs(from_i - from_j)
+        )
         away[others, i] = away[i, others]
         away[j, :] = away[:, j] = np.inf
         sizes[i] += sizes[j]
@@ -109,18 +125,27 @@ def lance_williams(distance: Float[np.ndarray, "C C"], scheme: Scheme) -> Float[
     return np.array(rows, float).reshape(-1, 4)
 
 
-def linkage_tree(distance: Float[np.ndarray, "C C"], scheme: Scheme = average, fuse: float = 0.0,
-                 concepts: Sequence[Hashable] | None = None) -> Tree:
-    """The tree of a distance: scipy's linkage where it has the scheme, `lance_williams` else; then levels are fused.
+def linkage_tree(
+    distance: Float[np.ndarray, "C C"],
+    scheme: Scheme = average,
+    fuse: float = 0.0,
+    concepts: Sequence[Hashable] | None = None,
+) -> Tree:
+    """The tree of a distance: scipy's linkage where it has the scheme, `lance_williams` else; then
+    levels are fused.
 
     Args:
-      distance: `[C, C]`, symmetric, not negative, 0 on the diagonal. `ward`, `centroid` and `median` take it for Euclidean.
-      scheme: `single`, `complete`, `average`, `weighted`, `ward`, `centroid`, `median`, `flexible(beta)`, or your own.
-      fuse: An inner node less than this below its parent goes up into it, in units of the distance. 0 keeps the tree binary.
+      distance: `[C, C]`, symmetric, not negative, 0 on the diagonal. `ward`, `centroid` and
+        `median` take it for Euclidean.
+      scheme: `single`, `complete`, `average`, `weighted`, `ward`, `centroid`, `median`,
+        `flexible(beta)`, or your own.
+      fuse: An inner node less than this below its parent goes up into it, in units of the distance.
+        0 keeps the tree binary.
       concepts: Names, in the order of the rows; default `0, 1, ...`.
 
     Raises:
-      ValueError: for NaN, the wrong shape, a distance that is negative or not symmetric, naming the pair.
+      ValueError: for NaN, the wrong shape, a distance that is negative or not symmetric, naming the
+        pair.
     """
     from scipy.cluster import hierarchy
     from scipy.spatial.distance import squareform
@@ -131,15 +156,24 @@ def linkage_tree(distance: Float[np.ndarray, "C C"], scheme: Scheme = average, f
         linkage = hierarchy.linkage(squareform(distance, checks=False), scheme.scipy)
     else:
         linkage = lance_williams(distance, scheme)
-    return contract(Tree.from_linkage(linkage, concepts), lambda parent, child: parent - child < fuse)
+    return contract(
+        Tree.from_linkage(linkage, concepts), lambda parent, child: parent - child < fuse
+    )
 
 
-def agglomerate(affinity: Affinity, scheme: Scheme = average, fuse: float = 0.0, how: Callable = mean,
-                top: float | None = None, concepts: Sequence[Hashable] | None = None) -> Tree:
+def agglomerate(
+    affinity: Affinity,
+    scheme: Scheme = average,
+    fuse: float = 0.0,
+    how: Callable = mean,
+    top: float | None = None,
+    concepts: Sequence[Hashable] | None = None,
+) -> Tree:
     """The tree of an affinity by agglomeration, levels nearer to each other than `fuse` being one.
 
-    The paper says of distances "if the distance at a node is at least tau, merge", which taken literally merges what is far
-    apart. Here an inner edge goes when the heights of its ends differ by less than `fuse`; `contract` takes other rules.
+    The paper says of distances "if the distance at a node is at least tau, merge", which taken
+    literally merges what is far apart. Here an inner edge goes when the heights of its ends differ
+    by less than `fuse`; `contract` takes other rules.
 
     Args:
       affinity: `[C, C]`, larger is closer.
@@ -154,47 +188,71 @@ def agglomerate(affinity: Affinity, scheme: Scheme = average, fuse: float = 0.0,
 
     Example:
 
-    >>> affinity = [[1.0, 0.9, 0.1, 0.2], [0.9, 1.0, 0.2, 0.1], [0.1, 0.2, 1.0, 0.7], [0.2, 0.1, 0.7, 1.0]]
+    >>> affinity = [
+    ...     [1.0, 0.9, 0.1, 0.2],
+    ...     [0.9, 1.0, 0.2, 0.1],
+    ...     [0.1, 0.2, 1.0, 0.7],
+    ...     [0.2, 0.1, 0.7, 1.0],
+    ... ]
     >>> agglomerate(affinity).nested()
     ((0, 1), (2, 3))
     >>> agglomerate(affinity, fuse=0.6).nested()
     ((0, 1), 2, 3)
 
-    Paper: Osmani, Hamidi and Alizadeh, "Hierarchical learning of dependent concepts for human activity recognition", 2021.
+    Paper: Osmani, Hamidi and Alizadeh, "Hierarchical learning of dependent concepts for human
+    activity recognition", 2021.
     """
     return linkage_tree(to_distance(symmetrised(affinity, how), top), scheme, fuse, concepts)
 
 
 def contract(tree: Tree, where: Callable[[float, float], bool]) -> Tree:
-    """The tree without the inner nodes below the root of which `where(height of the parent, own height)` holds; their
-    children go up.
+    """The tree without the inner nodes below the root of which
+    `where(height of the parent, own height)` holds; their children go up.
 
     >>> contract(Tree.from_nested((0, (1, (2, 3)))), lambda parent, child: child == 2).nested()
     (0, 1, (2, 3))
     """
-    keep = [node for node in range(tree.nodes) if node < tree.size or tree.parents[node] < 0
-            or not where(tree.heights[tree.parents[node]], tree.heights[node])]
+    keep = [
+        node
+        for node in range(tree.nodes)
+        if node < tree.size
+        or tree.parents[node] < 0
+        or not where(tree.heights[tree.parents[node]], tree.heights[node])
+    ]
     place, above = {node: number for number, node in enumerate(keep)}, {tree.root: -1}
     for node in (*tree.inner[1:], *range(tree.size)):  # the nearest node above that is kept
         if node != tree.root:
             parent = tree.parents[node]
             above[node] = place.get(parent, above[parent])
-    return Tree(tuple(above[node] for node in keep), tree.concepts, tuple(tree.heights[node] for node in keep))
+    return Tree(
+        tuple(above[node] for node in keep),
+        tree.concepts,
+        tuple(tree.heights[node] for node in keep),
+    )
 
 
 def checked_distance(distance) -> np.ndarray:
-    """The distance as an array; refuses NaN, the wrong shape, what is negative or not symmetric, naming the pair."""
+    """The distance as an array; refuses NaN, the wrong shape, what is negative or not symmetric,
+    naming the pair."""
     distance = np.asarray(distance, float)
     if distance.ndim != 2 or distance.shape[0] != distance.shape[1] or len(distance) < 2:
-        raise ValueError(f"a distance must be [C, C] over two concepts or more, got shape {distance.shape}; give one row and "
-                         "one column a concept")
+        raise ValueError(
+            f"a distance must be [C, C] over two concepts or more, got shape {distance.shape}; "
+            "give one row and one column a concept"
+        )
     finite = np.where(np.isfinite(distance), distance, 0.0)
     slack = 1e-6 * abs(finite).max()
-    faults = {"finite": ~np.isfinite(distance), "at least 0": distance < 0, "symmetric": abs(finite - finite.T) > slack,
-              "0 on the diagonal": np.eye(len(distance), dtype=bool) & (abs(distance) > slack)}
+    faults = {
+        "finite": ~np.isfinite(distance),
+        "at least 0": distance < 0,
+        "symmetric": abs(finite - finite.T) > slack,
+        "0 on the diagonal": np.eye(len(distance), dtype=bool) & (abs(distance) > slack),
+    }
     for expected, wrong in faults.items():
         if wrong.any():
             i, j = np.argwhere(wrong)[0]
-            raise ValueError(f"a distance must be {expected}, got {distance[i, j]} between concepts {i} and {j}; "
-                             "see symmetrised and to_distance")
+            raise ValueError(
+                f"a distance must be {expected}, got {distance[i, j]} between concepts {i} and "
+                f"{j}; see symmetrised and to_distance"
+            )
     return distance

@@ -1,4 +1,5 @@
-"""Recursive clustering: clusters that keep classes whole become groups of concepts, and each group is clustered again.
+"""Recursive clustering: clusters that keep classes whole become groups of concepts, and each group
+is clustered again.
 
 The papers' own formulas of cohesion and dispersion are not public; these are ours.
 `C` concepts, `K` clusters, `n` examples, `d` features.
@@ -19,7 +20,9 @@ from jaxmeta.hierarchy._class_data import checked
 from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._tree import Tree
 
-_ENOUGH = 100_000  # iterations, of which some ten are needed: a limit that is reached would go unsaid
+_ENOUGH = (
+    100_000  # iterations, of which some ten are needed: a limit that is reached would go unsaid
+)
 
 
 def cohesion(contingency: Float[np.ndarray, "C K"]) -> Float[np.ndarray, " C"]:
@@ -46,30 +49,52 @@ def dispersion(contingency: Float[np.ndarray, "C K"]) -> Float[np.ndarray, " C"]
     return entr(shares).sum(axis=1) / np.log(max(2, shares.shape[1]))
 
 
-def k_means(seed: int, x: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"], clusters: int) -> np.ndarray:
-    """Scikit-learn's KMeans from one start to its end, on one thread: the cluster of every example."""
+def k_means(
+    seed: int, x: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"], clusters: int
+) -> np.ndarray:
+    """Scikit-learn's KMeans from one start to its end, on one thread: the cluster of every
+    example."""
     from sklearn.cluster import KMeans
 
-    with _threads().limit(limits=1):  # its threads wait for one another longer than they compute, and add in no fixed order
-        return KMeans(clusters, n_init=1, max_iter=_ENOUGH, random_state=seed).fit(x, sample_weight=weights).labels_
+    with _threads().limit(
+        limits=1
+    ):  # its threads wait for one another longer than they compute, and add in no fixed order
+        return (
+            KMeans(clusters, n_init=1, max_iter=_ENOUGH, random_state=seed)
+            .fit(x, sample_weight=weights)
+            .labels_
+        )
 
 
-@functools.cache  # to look for the libraries that have threads takes longer than to cluster few examples
+# to look for the libraries that have threads takes longer than to cluster few examples
+@functools.cache
 def _threads():
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
-def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 5, spread: float = 1.0, threshold: float = 0.0,
-            clusterer: Callable = k_means, concepts: int | Sequence[Hashable] | None = None) -> Tree:
+def cluster(
+    key,
+    x: Float[np.ndarray, "n d"],
+    y,
+    *,
+    most: int = 4,
+    seeds: int = 5,
+    spread: float = 1.0,
+    threshold: float = 0.0,
+    clusterer: Callable = k_means,
+    concepts: int | Sequence[Hashable] | None = None,
+) -> Tree:
     r"""A tree by recursive clustering, greedy from the root.
 
-    At a node over the classes S, its examples are clustered into 2, ..., `most` clusters from several seeds; every class
-    goes where most of it is, and the partition of the largest J is kept. The node is flat, its classes all children, where
-    no partition exceeds the threshold or S has two classes.
+    At a node over the classes S, its examples are clustered into 2, ..., `most` clusters from
+    several seeds; every class goes where most of it is, and the partition of the largest J is kept.
+    The node is flat, its classes all children, where no partition exceeds the threshold or S has
+    two classes.
 
-    $$ J = \operatorname{mean}_{c \in S} \text{cohesion}(c) - \lambda \operatorname{mean}_{c \in S} \text{dispersion}(c) $$
+    $$ J = \operatorname{mean}_{c \in S} \text{cohesion}(c)
+       - \lambda \operatorname{mean}_{c \in S} \text{dispersion}(c) $$
 
     Args:
       key: Draws the seeds.
@@ -78,16 +103,18 @@ def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 
       most: Clusters at a node at most.
       seeds: Clusterings for each number of clusters.
       spread: lambda.
-      threshold: What J must exceed to make groups. Of few, widely spread examples a class J is low however good the groups,
-        0.0 leaves large flat nodes; `-np.inf` goes on to the end.
-      clusterer: `(seed, x, weights, clusters) -> labels` from 0; the weights give every class the same total.
+      threshold: What J must exceed to make groups. Of few, widely spread examples a class J is low
+        however good the groups, 0.0 leaves large flat nodes; `-np.inf` goes on to the end.
+      clusterer: `(seed, x, weights, clusters) -> labels` from 0; the weights give every class the
+        same total.
       concepts: C, or the names of the classes; default: as many as labels say.
 
     Returns:
       A `Tree`. A partition that leaves a cluster without a class is not considered.
 
     Raises:
-      ValueError: for an empty class, one class, NaN, naming it; for labels of a clusterer that are no clusters.
+      ValueError: for an empty class, one class, NaN, naming it; for labels of a clusterer that are
+        no clusters.
 
     Example:
 
@@ -100,22 +127,35 @@ def cluster(key, x: Float[np.ndarray, "n d"], y, *, most: int = 4, seeds: int = 
     blocks = _grown(key, x, y, len(names), most, seeds, spread, threshold, clusterer, None)
     nested = {}
     for group in sorted(blocks, key=len):  # blocks are smaller than what they are of
-        nested[group] = tuple(nested[block] if len(block) > 1 else names[min(block)] for block in blocks[group])
+        nested[group] = tuple(
+            nested[block] if len(block) > 1 else names[min(block)] for block in blocks[group]
+        )
     return Tree.from_nested(nested[frozenset(range(len(names)))])
 
 
-def cluster_overlapping(key, x: Float[np.ndarray, "n d"], y, share: float = 0.25, *, most: int = 4, seeds: int = 5,
-                        spread: float = 1.0, threshold: float = 0.0, clusterer: Callable = k_means,
-                        concepts: int | Sequence[Hashable] | None = None) -> Dag:
-    """The variant with multiple inheritance: a class enters every cluster that holds at least `share` of it.
+def cluster_overlapping(
+    key,
+    x: Float[np.ndarray, "n d"],
+    y,
+    share: float = 0.25,
+    *,
+    most: int = 4,
+    seeds: int = 5,
+    spread: float = 1.0,
+    threshold: float = 0.0,
+    clusterer: Callable = k_means,
+    concepts: int | Sequence[Hashable] | None = None,
+) -> Dag:
+    """The variant with multiple inheritance: a class enters every cluster that holds at least
+    `share` of it.
 
     Args:
       key, x, y, most, seeds, spread, threshold, clusterer, concepts: As in `cluster`.
       share: rho, above 0; above 1/2 no class is in two clusters.
 
     Returns:
-      A `Dag`, in which a group of classes is one node however it is reached. A partition with a block that is the whole
-      group is not considered.
+      A `Dag`, in which a group of classes is one node however it is reached. A partition with a
+      block that is the whole group is not considered.
 
     Raises:
       ValueError: As `cluster`, and for a share not above 0.
@@ -134,7 +174,9 @@ def cluster_overlapping(key, x: Float[np.ndarray, "n d"], y, share: float = 0.25
     return Dag.from_networkx(graph)
 
 
-def _grown(key, x, y, concepts, most, seeds, spread, threshold, clusterer, share) -> dict[frozenset, tuple[frozenset, ...]]:
+def _grown(
+    key, x, y, concepts, most, seeds, spread, threshold, clusterer, share
+) -> dict[frozenset, tuple[frozenset, ...]]:
     """Every group of several classes met on the way down, and its blocks."""
     _check.whole_number("most", most, least=2)
     _check.whole_number("seeds", seeds, least=1)
@@ -157,14 +199,21 @@ def _grown(key, x, y, concepts, most, seeds, spread, threshold, clusterer, share
                 if len(here) < clusters:
                     continue
                 labels = np.asarray(clusterer(int(seed), here, balanced[under], clusters))
-                _index.checked("a clusterer's labels", labels, clusters, "give every example one of the clusters")
+                _index.checked(
+                    "a clusterer's labels",
+                    labels,
+                    clusters,
+                    "give every example one of the clusters",
+                )
                 table = np.zeros((len(group), clusters))
                 np.add.at(table, (classes, labels), 1)
                 value = cohesion(table).mean() - spread * dispersion(table).mean()
                 held = _entered(table, share)
                 if value > best and held.any(axis=0).all() and not held.all(axis=0).any():
                     best = value
-                    found = tuple(dict.fromkeys(frozenset(members[each].tolist()) for each in held.T))
+                    found = tuple(
+                        dict.fromkeys(frozenset(members[each].tolist()) for each in held.T)
+                    )
         blocks[group] = found
         waiting.extend(found)
     return blocks
@@ -180,6 +229,13 @@ def _shares(contingency) -> np.ndarray:
     contingency = np.asarray(contingency, float)
     counts = contingency.sum(axis=-1, keepdims=True)
     if contingency.ndim != 2 or not (counts > 0).all():
-        raise ValueError(f"a contingency must be [C, K] with an example of every class, got shape {contingency.shape}"
-                         + (f" and none of class {int(np.argmin(counts))}" if contingency.ndim == 2 and counts.size else ""))
+        raise ValueError(
+            "a contingency must be [C, K] with an example of every class, got shape "
+            f"{contingency.shape}"
+            + (
+                f" and none of class {int(np.argmin(counts))}"
+                if contingency.ndim == 2 and counts.size
+                else ""
+            )
+        )
     return contingency / counts

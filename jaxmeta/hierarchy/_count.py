@@ -1,8 +1,9 @@
 """The space of trees over C concepts: how many, in what order, and one of them drawn uniformly.
 
-A tree's number is made of its root's first child, which holds the smallest concept: how many concepts are with it, which
-ones, how they are arranged, and how the rest is: one tree, or the further children of the root, which are counted as the
-children of one tree. A binary tree's number is made of the edges at which concepts 1, 2, ... are inserted in turn.
+A tree's number is made of its root's first child, which holds the smallest concept: how many
+concepts are with it, which ones, how they are arranged, and how the rest is: one tree, or the
+further children of the root, which are counted as the children of one tree. A binary tree's number
+is made of the edges at which concepts 1, 2, ... are inserted in turn.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ def count(concepts: int) -> int:
 
         T(1) = 1,   T(K + 1) = K T(K) + 2 sum over i in 0 .. K - 2 of binom(K, i) T(i + 1) T(K - i)
 
-    The first child of the root holds the smallest concept and i others; the K - i that are left are one tree or several.
+    The first child of the root holds the smallest concept and i others; the K - i that are left are
+    one tree or several.
 
     >>> [count(concepts) for concepts in range(1, 9)]
     [1, 1, 4, 26, 236, 2752, 39208, 660032]
 
-    References: Hamidi and Osmani, PAKDD 2021, section 2.2; Schroeder's fourth problem, OEIS A000311.
+    References: Hamidi and Osmani, PAKDD 2021, section 2.2; Schroeder's fourth problem, OEIS
+    A000311.
     """
     _check.whole_number("concepts", concepts, least=1)
     for leaves in range(len(_COUNTS), concepts + 1):
@@ -47,7 +50,8 @@ def _sizes(leaves: int) -> Iterator[tuple[int, int]]:
 
 
 def _first_child(leaves: int, place: int) -> tuple[int, int]:
-    """The number of companions in the first child of the tree with that number, and its number among those alike."""
+    """The number of companions in the first child of the tree with that number, and its number
+    among those alike."""
     for companions, weight in _sizes(leaves):
         if place < weight:
             return companions, place
@@ -61,7 +65,8 @@ def _forests(leaves: int) -> int:
 
 
 def rank(tree: Tree) -> int:
-    """The tree's number among all over its concepts, from 0 to `count(C) - 1`; the inverse of `unrank`."""
+    """The tree's number among all over its concepts, from 0 to `count(C) - 1`; the inverse of
+    `unrank`."""
     count(tree.size)
 
     def number(node, ranks):
@@ -72,7 +77,11 @@ def rank(tree: Tree) -> int:
         for index in range(len(children) - 2, -1, -1):
             child, rank = children[index], ranks[index]
             others = sorted(child[1:] + rest)
-            before = sum(weight for companions, weight in _sizes(1 + len(others)) if companions < len(child) - 1)
+            before = sum(
+                weight
+                for companions, weight in _sizes(1 + len(others))
+                if companions < len(child) - 1
+            )
             subset = _subset_rank([others.index(leaf) for leaf in child[1:]])
             place = before + (subset * _COUNTS[len(child)] + rank) * _forests(len(rest)) + place
             rest = [child[0], *others]
@@ -127,13 +136,15 @@ def _unranked(index: int, names) -> Tree:
 
 
 def enumerate_trees(concepts: int | Sequence[Hashable]) -> Iterator[Tree]:
-    """All trees over C concepts, or over these ones, in the order of their numbers; made as they are asked for."""
+    """All trees over C concepts, or over these ones, in the order of their numbers; made as they
+    are asked for."""
     names = Tree.star(concepts).concepts
     return (_unranked(index, names) for index in range(count(len(names))))
 
 
 def sample(key, concepts: int | Sequence[Hashable]) -> Tree:
-    """A tree drawn from all over C concepts, or over these ones, each exactly as likely: the random baseline.
+    """A tree drawn from all over C concepts, or over these ones, each exactly as likely: the random
+    baseline.
 
     >>> import jax
     >>> sample(jax.random.key(0), "abcde").size
@@ -153,20 +164,25 @@ def count_binary(concepts: int) -> int:
 
 
 def rank_binary(tree: Tree) -> int:
-    """A binary tree's number among the binary ones over its concepts; the inverse of `unrank_binary`.
+    """A binary tree's number among the binary ones over its concepts; the inverse of
+    `unrank_binary`.
 
     Raises:
       ValueError: for a node with more than two children.
     """
     several = [node for node in tree.inner if len(tree.children[node]) > 2]
     if several:
-        raise ValueError(f"the tree must be binary, got {len(tree.children[several[0]])} children of node {several[0]}; "
-                         "use rank, or split the node")
+        raise ValueError(
+            f"the tree must be binary, got {len(tree.children[several[0]])} children of node "
+            f"{several[0]}; use rank, or split the node"
+        )
     parents, children = list(tree.parents), [list(below) for below in tree.children]
     names, beside = {0: 0}, []
-    for leaf in range(tree.size - 1, 0, -1):  # the last concept is taken out, and its parent with it
+    for leaf in range(
+        tree.size - 1, 0, -1
+    ):  # the last concept is taken out, and its parent with it
         parent = parents[leaf]
-        other, = (child for child in children[parent] if child != leaf)
+        (other,) = (child for child in children[parent] if child != leaf)
         above = parents[other] = parents[parent]
         if above >= 0:
             children[above][children[above].index(parent)] = other
@@ -192,7 +208,8 @@ def unrank_binary(index: int, concepts: int | Sequence[Hashable]) -> Tree:
 
 
 def _unranked_binary(index: int, names) -> Tree:
-    # Concept k comes with leaf 2k - 1 and inner node 2k, which goes on top of one of the nodes 0 .. 2k - 2.
+    # Concept k comes with leaf 2k - 1 and inner node 2k, which goes on top of one of the nodes 0 ..
+    # 2k - 2.
     parents = [-1]
     for leaf in range(1, len(names)):
         index, node = divmod(index, 2 * leaf - 1)
@@ -202,13 +219,15 @@ def _unranked_binary(index: int, names) -> Tree:
 
 
 def enumerate_binary(concepts: int | Sequence[Hashable]) -> Iterator[Tree]:
-    """All binary trees over C concepts, or over these ones, in the order of their numbers; made as they are asked for."""
+    """All binary trees over C concepts, or over these ones, in the order of their numbers; made as
+    they are asked for."""
     names = Tree.star(concepts).concepts
     return (_unranked_binary(index, names) for index in range(count_binary(len(names))))
 
 
 def sample_binary(key, concepts: int | Sequence[Hashable]) -> Tree:
-    """A tree drawn from all binary ones over C concepts, or over these ones, each exactly as likely."""
+    """A tree drawn from all binary ones over C concepts, or over these ones, each exactly as
+    likely."""
     names = Tree.star(concepts).concepts
     return _unranked_binary(_uniform(key, count_binary(len(names))), names)
 
@@ -220,7 +239,8 @@ def _valid_index(index: int, trees: int) -> int:
 
 
 def _uniform(key, below: int) -> int:
-    """An integer from 0 to below - 1, exactly uniform: as many random bits as it has, again until they are in range."""
+    """An integer from 0 to below - 1, exactly uniform: as many random bits as it has, again until
+    they are in range."""
     words = generator(key)
     bits = (below - 1).bit_length()
     while True:
@@ -230,7 +250,8 @@ def _uniform(key, below: int) -> int:
 
 
 def _subset_rank(members: Sequence[int]) -> int:
-    """The number of a subset, its members increasing, among those of its size: the combinatorial number system."""
+    """The number of a subset, its members increasing, among those of its size: the combinatorial
+    number system."""
     return sum(math.comb(member, place) for place, member in enumerate(members, start=1))
 
 

@@ -1,7 +1,8 @@
-"""Concepts under several parents: a rooted acyclic graph, and the probability of leaves summed over its paths.
+"""Concepts under several parents: a rooted acyclic graph, and the probability of leaves summed over
+its paths.
 
-`C` concepts, `N` nodes, `E` edges. Numbers as in a tree: nodes `0 .. C-1` are the concepts, sorted; `C` is the root; every
-inner node stands before those below it.
+`C` concepts, `N` nodes, `E` edges. Numbers as in a tree: nodes `0 .. C-1` are the concepts, sorted;
+`C` is the root; every inner node stands before those below it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ from jaxmeta.hierarchy._tree import Tree
 
 @dataclass(frozen=True)
 class Dag:
-    """A hierarchy with multiple inheritance: one root, and every node below it may have several parents.
+    """A hierarchy with multiple inheritance: one root, and every node below it may have several
+    parents.
 
-    In canonical form: inner nodes with the same children are one node. Two graphs are equal when they say the same.
+    In canonical form: inner nodes with the same children are one node. Two graphs are equal when
+    they say the same.
 
     Args:
       parents: For every node the numbers of its parents, `()` for the root; in any numbering.
-      concepts: The names of the nodes without children, in the order of those nodes; default `0, 1, ...`.
+      concepts: The names of the nodes without children, in the order of those nodes; default
+        `0, 1, ...`.
 
     Raises:
-      ValueError: for no root or two, a parent that is no node, a cycle, an inner node with one child, concepts that are
-        too few, too many or twice there.
+      ValueError: for no root or two, a parent that is no node, a cycle, an inner node with one
+        child, concepts that are too few, too many or twice there.
 
     Example: two parents of concept 1.
 
@@ -51,19 +55,30 @@ class Dag:
         leaves = [node for node, below in enumerate(children) if not below]
         concepts, places = ranked(self.concepts, len(leaves))
         levels = _levels(children)
-        # From the leaves upwards a node is what its children are; numbers within a level follow the children's.
+        # From the leaves upwards a node is what its children are; numbers within a level follow the
+        # children's.
         number = dict(zip(leaves, places))
         below, nodes = [()] * len(leaves), len(leaves)
         for level in levels[1:]:
-            made_of = {node: tuple(sorted({number[child] for child in children[node]})) for node in level}
+            made_of = {
+                node: tuple(sorted({number[child] for child in children[node]})) for node in level
+            }
             single = [node for node in level if len(made_of[node]) == 1]
             if single:
-                raise ValueError(f"an inner node has at least two children, got one for node {single[0]}; leave that node out")
-            kinds = sorted(set(made_of.values()), reverse=True)  # as their order is turned in the end
+                raise ValueError(
+                    f"an inner node has at least two children, got one for node {single[0]}; leave "
+                    "that node out"
+                )
+            kinds = sorted(
+                set(made_of.values()), reverse=True
+            )  # as their order is turned in the end
             number |= {node: nodes + kinds.index(made_of[node]) for node in level}
             below += kinds
             nodes += len(kinds)
-        final = [*range(len(leaves)), *reversed(range(len(leaves), nodes))]  # the root, the highest, comes first
+        final = [
+            *range(len(leaves)),
+            *reversed(range(len(leaves), nodes)),
+        ]  # the root, the highest, comes first
         up = [[] for _ in range(nodes)]
         for node, parts in enumerate(below):
             for child in parts:
@@ -111,7 +126,7 @@ class Dag:
         counts[self.root] = 1
         for node in (*self.inner[1:], *range(self.size)):
             counts[node] = sum(counts[parent] for parent in self.parents[node]) or counts[node]
-        return tuple(counts[:self.size])
+        return tuple(counts[: self.size])
 
     @staticmethod
     def from_tree(tree: Tree) -> Dag:
@@ -120,7 +135,8 @@ class Dag:
 
     @staticmethod
     def from_nested(nested) -> Dag:
-        """A graph from nested tuples or lists in which concepts, and whole parts, may come again."""
+        """A graph from nested tuples or lists in which concepts, and whole parts, may come
+        again."""
         parents, names, stack = [], {}, [(nested, None)]
         while stack:
             part, parent = stack.pop()
@@ -138,25 +154,38 @@ class Dag:
 
     @staticmethod
     def from_networkx(graph) -> Dag:
-        """A graph from a `networkx.DiGraph` with edges from parents to children. A leaf's concept is its attribute
-        `concept`, or the node itself."""
+        """A graph from a `networkx.DiGraph` with edges from parents to children. A leaf's concept
+        is its attribute `concept`, or the node itself."""
         number = {name: place for place, name in enumerate(graph)}
-        parents = tuple(tuple(number[parent] for parent in graph.predecessors(name)) for name in graph)
-        return Dag(parents, tuple(graph.nodes[name].get("concept", name) for name in graph if graph.out_degree(name) == 0))
+        parents = tuple(
+            tuple(number[parent] for parent in graph.predecessors(name)) for name in graph
+        )
+        return Dag(
+            parents,
+            tuple(
+                graph.nodes[name].get("concept", name)
+                for name in graph
+                if graph.out_degree(name) == 0
+            ),
+        )
 
     def networkx(self):
-        """The graph as a `networkx.DiGraph`, edges from parents to children; leaves carry `concept`."""
+        """The graph as a `networkx.DiGraph`, edges from parents to children; leaves carry
+        `concept`."""
         import networkx
 
         graph = networkx.DiGraph()
         graph.add_nodes_from((node, {"concept": name}) for node, name in enumerate(self.concepts))
         graph.add_nodes_from(self.inner)
-        graph.add_edges_from((parent, node) for node, parents in enumerate(self.parents) for parent in parents)
+        graph.add_edges_from(
+            (parent, node) for node, parents in enumerate(self.parents) for parent in parents
+        )
         return graph
 
 
 def edges(hierarchy: Tree | Dag) -> np.ndarray:
-    """`[E, 2]`, int, the edges (parent, child): inner nodes in their order, each with its children in theirs.
+    """`[E, 2]`, int, the edges (parent, child): inner nodes in their order, each with its children
+    in theirs.
 
     >>> edges(Tree.from_nested((0, (1, 2)))).tolist()
     [[3, 0], [3, 4], [4, 1], [4, 2]]
@@ -165,15 +194,17 @@ def edges(hierarchy: Tree | Dag) -> np.ndarray:
     return np.array(pairs, int).reshape(-1, 2)
 
 
-def leaf_log_probabilities(hierarchy: Tree | Dag, edge_log_probabilities: Float[Array, "*batch E"]) -> Float[Array, "*batch C"]:
+def leaf_log_probabilities(
+    hierarchy: Tree | Dag, edge_log_probabilities: Float[Array, "*batch E"]
+) -> Float[Array, "*batch C"]:
     """The log-probability of every concept: products along paths from the root, summed over paths.
 
         P(root) = 1,   P(child) = sum over its parents of P(parent) P(child | parent)
 
     Args:
       hierarchy: A `Tree` or a `Dag`.
-      edge_log_probabilities: `log P(child | parent)` of every edge, in the order of `edges`: what the nodes' classifiers
-        say, one after the other.
+      edge_log_probabilities: `log P(child | parent)` of every edge, in the order of `edges`: what
+        the nodes' classifiers say, one after the other.
 
     Returns:
       `[..., C]`. Level by level from the root, each level at once.
@@ -184,13 +215,22 @@ def leaf_log_probabilities(hierarchy: Tree | Dag, edge_log_probabilities: Float[
     Example: concept 1 is reached by both nodes.
 
     >>> dag = Dag.from_nested(((0, 1), (1, 2)))
-    >>> print(jnp.exp(leaf_log_probabilities(dag, jnp.log(jnp.array([0.5, 0.5, 0.2, 0.8, 0.4, 0.6])))).round(3))
+    >>> print(
+    ...     jnp.exp(
+    ...         leaf_log_probabilities(dag, jnp.log(jnp.array([0.5, 0.5, 0.2, 0.8, 0.4, 0.6])))
+    ...     ).round(3)
+    ... )
     [0.1 0.6 0.3]
     """
-    given, needed = jnp.shape(edge_log_probabilities), sum(len(below) for below in hierarchy.children)
+    given, needed = (
+        jnp.shape(edge_log_probabilities),
+        sum(len(below) for below in hierarchy.children),
+    )
     if given[-1:] != (needed,):
-        raise ValueError(f"edge_log_probabilities must be [..., {needed}], one an edge in the order of edges(hierarchy), "
-                         f"got shape {given}; give every node's children once")
+        raise ValueError(
+            f"edge_log_probabilities must be [..., {needed}], one an edge in the order of "
+            f"edges(hierarchy), got shape {given}; give every node's children once"
+        )
     known = jnp.asarray(edge_log_probabilities)
     # Two places beyond the nodes: where padding writes, and what it reads.
     start = jnp.full((*given[:-1], hierarchy.nodes + 2), -jnp.inf, known.dtype)
@@ -200,13 +240,16 @@ def leaf_log_probabilities(hierarchy: Tree | Dag, edge_log_probabilities: Float[
     def down(reached, level):
         node, parent, edge = level
         terms = reached[..., parent] + known[..., edge]
-        return reached.at[..., node].set(functools.reduce(jnp.logaddexp, jnp.moveaxis(terms, -1, 0))), None
+        return reached.at[..., node].set(
+            functools.reduce(jnp.logaddexp, jnp.moveaxis(terms, -1, 0))
+        ), None
 
-    return jax.lax.scan(down, start, _padded(hierarchy))[0][..., :hierarchy.size]
+    return jax.lax.scan(down, start, _padded(hierarchy))[0][..., : hierarchy.size]
 
 
 def _padded(hierarchy: Tree | Dag) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By level below the root the nodes `[L, W]`, their parents `[L, W, P]` and the edges from these `[L, W, P]`."""
+    """By level below the root the nodes `[L, W]`, their parents `[L, W, P]` and the edges from
+    these `[L, W, P]`."""
     arriving = [[] for _ in range(hierarchy.nodes)]
     for number, (parent, child) in enumerate(edges(hierarchy)):
         arriving[child].append((parent, number))
@@ -227,7 +270,10 @@ def _padded(hierarchy: Tree | Dag) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             filled[level - 1] += 1
             nodes[level - 1, place] = node
             for column, (parent, number) in enumerate(arriving[node]):
-                parents[level - 1, place, column], numbers[level - 1, place, column] = parent, number
+                parents[level - 1, place, column], numbers[level - 1, place, column] = (
+                    parent,
+                    number,
+                )
     return nodes, parents, numbers
 
 
@@ -236,10 +282,14 @@ def _valid(parents) -> tuple[list[tuple[int, ...]], list[list[int]]]:
     for node, each in enumerate(parents):
         strange = [parent for parent in each if not 0 <= parent < len(parents)]
         if strange:
-            raise ValueError(f"parents must be numbers of nodes, 0 to {len(parents) - 1}, got {strange[0]} at node {node}; "
-                             "number the nodes from 0, and give () at the root")
+            raise ValueError(
+                f"parents must be numbers of nodes, 0 to {len(parents) - 1}, got {strange[0]} at "
+                f"node {node}; number the nodes from 0, and give () at the root"
+            )
         if len(set(each)) < len(each):
-            raise ValueError(f"a node's parents must differ, got {each} at node {node}; name each once")
+            raise ValueError(
+                f"a node's parents must differ, got {each} at node {node}; name each once"
+            )
     children = _inverse(parents)
     left = set(range(len(parents))) - {node for level in _levels(children) for node in level}
     if left:
@@ -247,10 +297,15 @@ def _valid(parents) -> tuple[list[tuple[int, ...]], list[list[int]]]:
         while node not in seen:  # below a node that was not reached stands another one
             seen.add(node)
             node = next(child for child in children[node] if child in left)
-        raise ValueError(f"parents must lead from every node to the root, got a cycle through node {node}; break it there")
+        raise ValueError(
+            f"parents must lead from every node to the root, got a cycle through node {node}; "
+            "break it there"
+        )
     roots = [node for node, each in enumerate(parents) if not each]
     if len(roots) != 1:
-        raise ValueError(f"a hierarchy has one root, got {len(roots)} (nodes {roots}); give the others a parent")
+        raise ValueError(
+            f"a hierarchy has one root, got {len(roots)} (nodes {roots}); give the others a parent"
+        )
     return parents, children
 
 
@@ -272,5 +327,7 @@ def _levels(children) -> list[list[int]]:
         for node in level:
             for parent in parents[node]:
                 waiting[parent] -= 1
-        level = sorted({parent for node in level for parent in parents[node] if not waiting[parent]})
+        level = sorted(
+            {parent for node in level for parent in parents[node] if not waiting[parent]}
+        )
     return levels

@@ -12,11 +12,13 @@ from jaxmeta.hierarchy._tree import Tree
 
 
 def robinson_foulds(a: Tree, b: Tree) -> float:
-    """The share of clades that only one of two trees has: 0 where they are equal, 1 where they share none.
+    """The share of clades that only one of two trees has: 0 where they are equal, 1 where they
+    share none.
 
         |A xor B| / (|A| + |B|)
 
-    A and B are the sets of concepts under the inner nodes below the root. Coarse: one concept moved may change all.
+    A and B are the sets of concepts under the inner nodes below the root. Coarse: one concept moved
+    may change all.
 
     >>> robinson_foulds(Tree.from_nested((0, (1, (2, 3)))), Tree.from_nested((0, (1, 2, 3))))
     0.3333333333333333
@@ -46,12 +48,13 @@ def triplet_agreement(a: Tree, b: Tree) -> float:
 
 
 def triplet_kappa(a: Tree, b: Tree) -> float:
-    """Cohen's kappa of two trees that rate concept triples: agreement beyond what their marginals give by chance.
+    """Cohen's kappa of two trees that rate concept triples: agreement beyond what their marginals
+    give by chance.
 
         (p_observed - p_chance) / (1 - p_chance)
 
-    1 where the trees are equal, about 0 where they have nothing to do with each other. The papers compare trees by kappa and
-    do not say what is rated; triples are ours.
+    1 where the trees are equal, about 0 where they have nothing to do with each other. The papers
+    compare trees by kappa and do not say what is rated; triples are ours.
     """
     table = triplet_table(a, b)
     triples = int(table.sum())
@@ -61,16 +64,24 @@ def triplet_kappa(a: Tree, b: Tree) -> float:
 
 
 def triplet_table(a: Tree, b: Tree) -> np.ndarray:
-    """`[4, 4]`, the number of concept triples i < j < k by how a and b resolve them: not at all, ij|k, ik|j, jk|i."""
+    """`[4, 4]`, the number of concept triples i < j < k by how a and b resolve them: not at all,
+    ij|k, ik|j, jk|i."""
     b.over(a.concepts)
     if a.size < 3:
-        raise ValueError(f"trees must have at least three concepts to be compared by triples, got {a.size}")
+        raise ValueError(
+            f"trees must have at least three concepts to be compared by triples, got {a.size}"
+        )
     depths = [np.array(tree.depths)[tree.ancestors] for tree in (a, b)]
     table = np.zeros(16, int)
-    for first in range(a.size - 2):  # one concept at a time: all triples at once would not fit for a thousand
+    for first in range(
+        a.size - 2
+    ):  # one concept at a time: all triples at once would not fit for a thousand
         rest = a.size - 1 - first
         later, latest = np.triu_indices(rest, 1)
-        ours, theirs = (_resolution(depth[first, first + 1:], depth[first + 1:, first + 1:], later, latest) for depth in depths)
+        ours, theirs = (
+            _resolution(depth[first, first + 1 :], depth[first + 1 :, first + 1 :], later, latest)
+            for depth in depths
+        )
         table += np.bincount(4 * ours + theirs, minlength=16)
     return table.reshape(4, 4)
 
@@ -82,7 +93,8 @@ def _resolution(with_first, among, later, latest):
 
 
 def cophenetic_correlation(tree: Tree, other: Tree | Float[np.ndarray, "C C"]) -> float:
-    """Pearson's correlation of the heights at which two concepts meet, with another tree's heights or with distances.
+    """Pearson's correlation of the heights at which two concepts meet, with another tree's heights
+    or with distances.
 
     Args:
       tree: Its `heights` count.
@@ -100,7 +112,10 @@ def cophenetic_correlation(tree: Tree, other: Tree | Float[np.ndarray, "C C"]) -
     else:
         theirs = _symmetric("other", other, tree.size)
     pairs = np.triu_indices(tree.size, 1)
-    ours, theirs = (side[pairs] - side[pairs].mean() if tree.size > 1 else np.zeros(1) for side in (ours, theirs))
+    ours, theirs = (
+        side[pairs] - side[pairs].mean() if tree.size > 1 else np.zeros(1)
+        for side in (ours, theirs)
+    )
     size = np.sqrt((ours @ ours) * (theirs @ theirs))
     return float(np.clip(ours @ theirs / size, -1, 1)) if size else float("nan")
 
@@ -127,12 +142,20 @@ def dasgupta_cost(tree: Tree, similarity: Float[np.ndarray, "C C"]) -> float:
 def _symmetric(name: str, matrix, size: int) -> Float[np.ndarray, "C C"]:
     matrix = np.asarray(matrix, float)
     if matrix.shape != (size, size):
-        raise ValueError(f"{name} must be [{size}, {size}], in the order of the tree's leaves, got shape {matrix.shape}")
+        raise ValueError(
+            f"{name} must be [{size}, {size}], in the order of the tree's leaves, got shape "
+            f"{matrix.shape}"
+        )
     if not np.isfinite(matrix).all():
         row, column = np.argwhere(~np.isfinite(matrix))[0]
-        raise ValueError(f"{name} must be finite, got {matrix[row, column]} at [{row}, {column}]; repair or drop that concept")
+        raise ValueError(
+            f"{name} must be finite, got {matrix[row, column]} at [{row}, {column}]; repair or "
+            "drop that concept"
+        )
     if not np.allclose(matrix, matrix.T):
         row, column = np.argwhere(~np.isclose(matrix, matrix.T))[0]
-        raise ValueError(f"{name} must be symmetric, got {matrix[row, column]} and {matrix[column, row]} at [{row}, {column}]; "
-                         "take its mean with its transpose")
+        raise ValueError(
+            f"{name} must be symmetric, got {matrix[row, column]} and {matrix[column, row]} at "
+            f"[{row}, {column}]; take its mean with its transpose"
+        )
     return matrix

@@ -1,4 +1,5 @@
-"""What stands at a node and chooses among its children: closed form or descent, any of it under vmap.
+"""What stands at a node and chooses among its children: closed form or descent, any of it under
+vmap.
 
 `n` examples, `d` features, `A` children, padded to the most that a node has.
 """
@@ -24,9 +25,10 @@ class Head(NamedTuple):
     """A node's model.
 
     Args:
-      fit: `(key, z [n, ...], targets [n, A], weights [n], mask [A]) -> params`. Targets are an example's shares in the
-        children, one-hot in a tree; weights are 0 for examples that are not under the node and sum to the number of those
-        that are; the mask is False where there is no child.
+      fit: `(key, z [n, ...], targets [n, A], weights [n], mask [A]) -> params`. Targets are an
+        example's shares in the children, one-hot in a tree; weights are 0 for examples that are not
+        under the node and sum to the number of those that are; the mask is False where there is no
+        child.
       logits: `(params, z, mask) -> [n, A]`; where the mask is False, anything finite.
     """
 
@@ -45,13 +47,15 @@ def cross_entropy(logits, targets, mask):
 
 
 def hinge(logits, targets, mask):
-    """`max(0, 1 + the best wrong child's logit - the best right one's)`, the multi-class SVM of Crammer and Singer."""
+    """`max(0, 1 + the best wrong child's logit - the best right one's)`, the multi-class SVM of
+    Crammer and Singer."""
     right = jnp.where(targets > 0, logits, -1e30).max(axis=-1)
     wrong = jnp.where(targets > 0, -1e30, masked(logits, mask)).max(axis=-1)
     return jnp.maximum(0.0, 1 + wrong - right)
 
 
 # Frozen dataclasses below: equal settings are equal (one compiled program) and pickle.
+
 
 @dataclass(frozen=True)
 class _Ridge:
@@ -77,12 +81,13 @@ class _Ridge:
             coefficients = inverse @ (left.T @ right)
         fitted = left @ coefficients
         free = 1 + (inverse * gram).sum()
-        variance = ((right - fitted)**2).sum(0) * examples / jnp.maximum(examples - free, 1)
+        variance = ((right - fitted) ** 2).sum(0) * examples / jnp.maximum(examples - free, 1)
         prior = jnp.clip(prior, _LEAST, 1 - _LEAST)
         apart = (fitted * right).sum(0) / (prior * (1 - prior))
         children = mask.sum()
         slope = (children - 1) / (children * self.temperature * jnp.maximum(variance, _LEAST))
-        # A score is prior + (z - mean) W; midway between its means inside and outside the child is prior + (1/2 - prior) apart.
+        # A score is prior + (z - mean) W; midway between its means inside and outside the child is
+        # prior + (1/2 - prior) apart.
         offset = jnp.log(prior) - slope * (mean @ coefficients + (0.5 - prior) * apart)
         return {"kernel": coefficients * slope[None], "bias": offset}
 
@@ -94,8 +99,8 @@ def _affine(params, z, mask):
 def ridge_head(penalty: float = 1e-2, temperature: float = 1.0) -> Head:
     """Ridge regression on the children's indicators, in closed form; the logits are linear.
 
-    The same rule from scores to logits as the exact optimum's `ridge` nodes: with two children and no penalty, linear
-    discriminant analysis.
+    The same rule from scores to logits as the exact optimum's `ridge` nodes: with two children and
+    no penalty, linear discriminant analysis.
 
     Args:
       penalty: In units of the mean variance of a feature, above 0.
@@ -137,7 +142,9 @@ class _Descent:
             change, state = update.update(grad, state, params)
             return (optax.apply_updates(params, change), state), None
 
-        return jax.lax.scan(step, (params, update.init(params)), jax.random.split(drawing, self.steps))[0][0]
+        return jax.lax.scan(
+            step, (params, update.init(params)), jax.random.split(drawing, self.steps)
+        )[0][0]
 
 
 @dataclass(frozen=True)
@@ -156,8 +163,13 @@ class _Dense:
         return mlp(self.hidden, outputs)
 
 
-def descent_head(make: Callable, criterion: Callable = cross_entropy, update: optax.GradientTransformation | None = None,
-                 steps: int = 300, batch: int | None = None) -> Head:
+def descent_head(
+    make: Callable,
+    criterion: Callable = cross_entropy,
+    update: optax.GradientTransformation | None = None,
+    steps: int = 300,
+    batch: int | None = None,
+) -> Head:
     """Any model by gradient descent: a node's own encoder is part of its model.
 
     Args:
@@ -165,8 +177,8 @@ def descent_head(make: Callable, criterion: Callable = cross_entropy, update: op
       criterion: `(logits [n, A], targets [n, A], mask [A]) -> [n]`: `cross_entropy` or `hinge`.
       update: Default `optax.adam(1e-2)`.
       steps: Updates.
-      batch: Examples an update, drawn with replacement by weight from those under the node, so that a step costs as much
-        at a small node as at the root; default: all of them, weighted.
+      batch: Examples an update, drawn with replacement by weight from those under the node, so that
+        a step costs as much at a small node as at the root; default: all of them, weighted.
     """
     _check.whole_number("steps", steps, least=1)
     if batch is not None:
@@ -174,14 +186,24 @@ def descent_head(make: Callable, criterion: Callable = cross_entropy, update: op
     return Head(_Descent(make, criterion, update, steps, batch), _Applied(make))
 
 
-def linear_head(criterion: Callable = cross_entropy, update: optax.GradientTransformation | None = None, steps: int = 300,
-                batch: int | None = None) -> Head:
-    """A linear model by gradient descent: logistic regression, or with `hinge` a support vector machine (decay weights by
-    `optax.adamw`). A hinge's probabilities are the softmax of its margins, not calibrated."""
+def linear_head(
+    criterion: Callable = cross_entropy,
+    update: optax.GradientTransformation | None = None,
+    steps: int = 300,
+    batch: int | None = None,
+) -> Head:
+    """A linear model by gradient descent: logistic regression, or with `hinge` a support vector
+    machine (decay weights by `optax.adamw`). A hinge's probabilities are the softmax of its
+    margins, not calibrated."""
     return descent_head(_Dense(()), criterion, update, steps, batch)
 
 
-def network_head(hidden: tuple[int, ...] = (32,), criterion: Callable = cross_entropy,
-                 update: optax.GradientTransformation | None = None, steps: int = 300, batch: int | None = None) -> Head:
+def network_head(
+    hidden: tuple[int, ...] = (32,),
+    criterion: Callable = cross_entropy,
+    update: optax.GradientTransformation | None = None,
+    steps: int = 300,
+    batch: int | None = None,
+) -> Head:
     """A small multilayer perceptron of its own at every node."""
     return descent_head(_Dense(tuple(hidden)), criterion, update, steps, batch)

@@ -20,9 +20,11 @@ _ADAM = optax.adam(1e-3)
 
 
 def lookahead(losses: Callable, shared: PyTree, heads: PyTree, rate: float) -> Float[Array, "C C"]:
-    r"""What one step of gradient descent for a source, on the shared parameters alone, saves of a target's loss.
+    r"""What one step of gradient descent for a source, on the shared parameters alone, saves of a
+    target's loss.
 
-    $$ Z_{i \to j} = 1 - \frac{L_j(\theta_s - \eta\, \nabla_s L_i,\ \theta_j)}{L_j(\theta_s,\ \theta_j)} $$
+    $$ Z_{i \to j} = 1 - \frac{L_j(\theta_s
+       - \eta\, \nabla_s L_i,\ \theta_j)}{L_j(\theta_s,\ \theta_j)} $$
 
     Args:
       losses: `(shared, heads) -> [C]`, all concepts' losses on one batch, each positive.
@@ -31,16 +33,20 @@ def lookahead(losses: Callable, shared: PyTree, heads: PyTree, rate: float) -> F
       rate: Length of the step, eta.
 
     Returns:
-      `[source, target]`; C gradients and C^2 losses in one program. C copies of the shared parameters are held.
+      `[source, target]`; C gradients and C^2 losses in one program. C copies of the shared
+      parameters are held.
 
     >>> import jax.numpy as jnp
     >>> lookahead(lambda s, h: (s - h) ** 2, jnp.array(0.0), jnp.array([1.0, -1.0]), 0.25).tolist()
     [[0.75, -1.25], [-1.25, 0.75]]
 
-    Paper: Fifty et al., Efficiently identifying task groupings for multi-task learning, NeurIPS 2021.
+    Paper: Fifty et al., Efficiently identifying task groupings for multi-task learning, NeurIPS
+    2021.
     """
     grads = jax.jacrev(losses)(shared, heads)
-    moved = jax.vmap(lambda grad: losses(jax.tree.map(lambda x, g: x - rate * g, shared, grad), heads))(grads)
+    moved = jax.vmap(
+        lambda grad: losses(jax.tree.map(lambda x, g: x - rate * g, shared, grad), heads)
+    )(grads)
     return 1 - moved / losses(shared, heads)[None]
 
 
@@ -49,12 +55,21 @@ def _watch(rate):
     return functools.partial(lookahead, rate=rate)
 
 
-def lookahead_affinity(key, examples: Examples, body: Model, steps: int = 200, every: int = 10, rate: float = 0.1,
-                       shots: int = 16, optimiser: optax.GradientTransformation = _ADAM) -> Float[Array, "C C"]:
-    """The mean lookahead over the training of a shared body with a logistic head for every concept against the rest.
+def lookahead_affinity(
+    key,
+    examples: Examples,
+    body: Model,
+    steps: int = 200,
+    every: int = 10,
+    rate: float = 0.1,
+    shots: int = 16,
+    optimiser: optax.GradientTransformation = _ADAM,
+) -> Float[Array, "C C"]:
+    """The mean lookahead over the training of a shared body with a logistic head for every concept
+    against the rest.
 
-    Heads of concepts, rather than of tasks, and batches with equally many of each concept are ours; the lookahead is plain
-    gradient descent, whatever the optimiser.
+    Heads of concepts, rather than of tasks, and batches with equally many of each concept are ours;
+    the lookahead is plain gradient descent, whatever the optimiser.
 
     Args:
       key: Draws parameters and batches.
@@ -70,7 +85,8 @@ def lookahead_affinity(key, examples: Examples, body: Model, steps: int = 200, e
       `[source, target]`, at most 1; below 0 where a step for the source harms the target.
 
     Raises:
-      ValueError: for what `by_class` refuses, steps that every does not divide, or a loss that diverged.
+      ValueError: for what `by_class` refuses, steps that every does not divide, or a loss that
+        diverged.
     """
     _check.number("rate", rate, above=0)
     _, _, seen = fit_heads(key, examples, body, steps, shots, optimiser, every, _watch(rate))

@@ -1,7 +1,8 @@
 """Newick's text of a tree, read and written.
 
-Olsen's grammar: `tree := part ';'`, `part := '(' part ',' ... ')' [name] [':' length] | name [':' length]`; comments in
-square brackets; a name in single quotes may hold anything, a quote being doubled.
+Olsen's grammar: `tree := part ';'`,
+`part := '(' part ',' ... ')' [name] [':' length] | name [':' length]`; comments in square brackets;
+a name in single quotes may hold anything, a quote being doubled.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ def read(text: str) -> Tree:
     node, place, previous = -1, 0, ""
 
     def refuse(what):
-        raise ValueError(f"Newick text must read '(a,(b,c));', got {what} at character {place} of {text!r}; "
-                         "mend the text there")
+        raise ValueError(
+            f"Newick text must read '(a,(b,c));', got {what} at character {place} of {text!r}; "
+            "mend the text there"
+        )
 
     def grow(parent):
         parents.append(parent)
@@ -39,7 +42,8 @@ def read(text: str) -> Tree:
             if token == "," and node == -1:
                 refuse("','")
             if token == "(":
-                # The first bracket opens the root itself; every other one opens a node that stands already.
+                # The first bracket opens the root itself; every other one opens a node that stands
+                # already.
                 node = grow(-1) if node == -1 else node
             parent = node if token == "(" else parents[node]
             if parent == -1 and token == ",":

@@ -1,4 +1,5 @@
-"""A shared body with one logistic head a concept, each against all others; what lookahead and Task2Vec look at.
+"""A shared body with one logistic head a concept, each against all others; what lookahead and
+Task2Vec look at.
 
 Axis letters: `C` concepts, `s` examples of each in a batch, `h` features of the body.
 """
@@ -43,8 +44,16 @@ def balanced_losses(logits: Float[Array, "C s C"]) -> Float[Array, " C"]:
     return ((own * jax.nn.softplus(-logits)).sum(0) + away.sum(0) / (concepts - 1)).mean(0) / 2
 
 
-def fit_heads(key, examples: Examples, body: Model, steps: int, shots: int, optimiser: optax.GradientTransformation, every: int,
-              watch: Callable):
+def fit_heads(
+    key,
+    examples: Examples,
+    body: Model,
+    steps: int,
+    shots: int,
+    optimiser: optax.GradientTransformation,
+    every: int,
+    watch: Callable,
+):
     """Trains body and heads on the sum of all heads' losses, in one program.
 
     Args:
@@ -55,7 +64,8 @@ def fit_heads(key, examples: Examples, body: Model, steps: int, shots: int, opti
       shots: Examples of each concept an update.
       optimiser: Of body and heads.
       every: Updates between two looks.
-      watch: `(losses, shared, heads) -> kept`, before the first update and each time, on the batch of the update.
+      watch: `(losses, shared, heads) -> kept`, before the first update and each time, on the batch
+        of the update.
 
     Returns:
       `(shared, heads, kept [steps / every, ...])`.
@@ -67,21 +77,27 @@ def fit_heads(key, examples: Examples, body: Model, steps: int, shots: int, opti
     return _fit(key, data, body, steps, shots, optimiser, every, watch)
 
 
-@functools.partial(jax.jit, static_argnames=("body", "steps", "shots", "optimiser", "every", "watch"))
+@functools.partial(
+    jax.jit, static_argnames=("body", "steps", "shots", "optimiser", "every", "watch")
+)
 def _fit(key, data: ByClass, body, steps, shots, optimiser, every, watch):
     begin, head, draw = jax.random.split(key, 3)
     concepts = data.x.shape[0]
     shared = jax.tree.map(lambda leaf: leaf.astype(data.x.dtype), body.init(begin, data.x[:, 0]))
     width = jax.eval_shape(body.apply, shared, data.x[:, 0]).shape[1]
-    heads = Heads(jax.random.normal(head, (width, concepts), data.x.dtype) / width**0.5,
-                  jnp.zeros(concepts, data.x.dtype))
+    heads = Heads(
+        jax.random.normal(head, (width, concepts), data.x.dtype) / width**0.5,
+        jnp.zeros(concepts, data.x.dtype),
+    )
 
     def batch_losses(key):
         rows = (jax.random.uniform(key, (concepts, shots)) * data.counts[:, None]).astype(int)
         rows = jnp.minimum(rows, data.counts[:, None] - 1)
         x = jnp.take_along_axis(data.x, rows.reshape(concepts, shots, *(1,) * (data.x.ndim - 2)), 1)
         x = x.reshape(-1, *x.shape[2:])
-        return lambda shared, heads: balanced_losses(heads(body.apply(shared, x)).reshape(concepts, shots, concepts))
+        return lambda shared, heads: balanced_losses(
+            heads(body.apply(shared, x)).reshape(concepts, shots, concepts)
+        )
 
     def update(carry, key):
         (shared, heads), state = carry
@@ -97,4 +113,3 @@ def _fit(key, data: ByClass, body, steps, shots, optimiser, every, watch):
     keys = jax.random.split(draw, (steps // every, every))
     carry, kept = jax.lax.scan(look, ((shared, heads), optimiser.init((shared, heads))), keys)
     return *carry[0], kept
-

@@ -42,9 +42,10 @@ def lower_bound(errors: float = 1.0) -> Callable:
 
     $$ \text{value} = \text{gain} - z \cdot \text{standard error of the gain} $$
 
-    The maximum over many noisy scores is optimistic. A node that flat could replace brings 0 without noise, so that
-    structure stands only where it is worth z standard errors; the bound of a tree is below that of its summed gain. What it
-    saves and costs on other examples is measured in `benchmarks/optimal_tree.py --selection`.
+    The maximum over many noisy scores is optimistic. A node that flat could replace brings 0
+    without noise, so that structure stands only where it is worth z standard errors; the bound of a
+    tree is below that of its summed gain. What it saves and costs on other examples is measured in
+    `benchmarks/optimal_tree.py --selection`.
 
     Args:
       errors: z.
@@ -60,9 +61,11 @@ def lower_bound(errors: float = 1.0) -> Callable:
 def optimal(scores: NodeScores, count: int = 1, value: Callable = gain) -> list[Ranked]:
     r"""The best trees of all that the family of the scores allows, exactly.
 
-    $$ V(S) = \max_\pi \Big( \text{value}(S, \pi) + \sum_{B \in \pi} V(B) \Big), \qquad V(\{c\}) = 0 $$
+    $$ V(S) = \max_\pi \Big( \text{value}(S, \pi) + \sum_{B \in \pi} V(B) \Big), \qquad
+       V(\{c\}) = 0 $$
 
-    Further ones come from lazy enumeration: the next best tree at S takes a next best tree below one block.
+    Further ones come from lazy enumeration: the next best tree at S takes a next best tree below
+    one block.
 
     Args:
       scores: From `node_scores` or `cross_fitted`.
@@ -77,7 +80,9 @@ def optimal(scores: NodeScores, count: int = 1, value: Callable = gain) -> list[
       >>> from jaxmeta.hierarchy._nodes import lda
       >>> from jaxmeta.hierarchy._scores import node_scores
       >>> labels = np.arange(80) % 4
-      >>> features = np.array([0.0, 2.0, 20.0, 22.0])[labels, None] + np.random.default_rng(0).normal(size=(80, 1))
+      >>> features = np.array([0.0, 2.0, 20.0, 22.0])[labels, None] + np.random.default_rng(
+      ...     0
+      ... ).normal(size=(80, 1))
       >>> scores = node_scores(lda(), (features[:40], labels[:40]), (features[40:], labels[40:]))
       >>> len(optimal(scores, count=100))
       26
@@ -92,18 +97,21 @@ def score(tree: Tree, scores: NodeScores) -> float:
     """A tree's log-score per example.
 
     Raises:
-      ValueError: for a tree over other classes, or with a node that the family of the scores does not hold.
+      ValueError: for a tree over other classes, or with a node that the family of the scores does
+        not hold.
     """
     return (scores.flat[-1] + sum(_at(scores.gains, tree, scores))) / scores.examples
 
 
 def regret(tree: Tree, scores: NodeScores) -> float:
-    """The best tree's log-score less this tree's, per example, never below 0; best of all that the family allows."""
+    """The best tree's log-score less this tree's, per example, never below 0; best of all that the
+    family allows."""
     return _best_score(scores) - score(tree, scores)
 
 
 def standard_error(tree: Tree, scores: NodeScores) -> float:
-    """A bound of the standard error of a tree's gain over flat, per example: its nodes' errors added up; ours."""
+    """A bound of the standard error of a tree's gain over flat, per example: its nodes' errors
+    added up; ours."""
     return sum(_at(scores.errors, tree, scores)) / scores.examples
 
 
@@ -117,10 +125,14 @@ def _best_score(scores: NodeScores) -> float:
 
 
 def nodes_of(tree: Tree):
-    """Every inner node as `(members, blocks)`: its leaves and, for each child, its place among them as a mask."""
+    """Every inner node as `(members, blocks)`: its leaves and, for each child, its place among them
+    as a mask."""
     for node in tree.inner:
         members = np.flatnonzero(tree.members[node])
-        blocks = [int(tree.members[child][members] @ (1 << np.arange(len(members)))) for child in tree.children[node]]
+        blocks = [
+            int(tree.members[child][members] @ (1 << np.arange(len(members))))
+            for child in tree.children[node]
+        ]
         yield members, blocks
 
 
@@ -138,8 +150,10 @@ def _at(values, tree: Tree, scores: NodeScores):
             column += group.blocks.shape[0]
         else:
             names = [scores.concepts[member] for member in members]
-            raise ValueError(f"every node of the tree must be in the family of the scores, got one with {len(blocks)} children "
-                             f"over {names}; score all_partitions")
+            raise ValueError(
+                "every node of the tree must be in the family of the scores, got one with "
+                f"{len(blocks)} children over {names}; score all_partitions"
+            )
 
 
 class _Chart:
@@ -152,8 +166,10 @@ class _Chart:
         self.ranked, self.queue, self.seen = {}, {}, {}
         for (k, masks, groups), nodes in zip(scores.levels(), value(scores)):
             if np.isnan(nodes).any():
-                raise ValueError(f"values of nodes must be numbers, got NaN among those over {k} classes; give a node that must "
-                                 "not be taken -inf")
+                raise ValueError(
+                    f"values of nodes must be numbers, got NaN among those over {k} classes; give "
+                    "a node that must not be taken -inf"
+                )
             self.totals[k] = nodes + summed(self.value[masks], groups)
             self.value[masks[:, -1]] = self.totals[k].max(axis=1)
             self.place |= {int(mask): (k, row) for row, mask in enumerate(masks[:, -1])}
@@ -172,14 +188,18 @@ class _Chart:
         return self.masks[k][row, blocks_at(self.scores.family.partitions(k), column)].tolist()
 
     def _get(self, mask: int, rank: int):
-        """The entry `(value, column, ranks of the blocks' trees)` of a rank, or None where there are fewer trees."""
+        """The entry `(value, column, ranks of the blocks' trees)` of a rank, or None where there
+        are fewer trees."""
         if mask & (mask - 1) == 0:
             return (0.0, None, ()) if rank == 0 else None
         if mask not in self.queue:
             k, row = self.place[mask]
             totals = self.totals[k][row]
-            top = np.argpartition(-totals, min(self.count, len(totals)) - 1)[:self.count]
-            self.queue[mask] = [(-totals[column], int(column), (0,) * len(self._blocks(mask, column))) for column in top]
+            top = np.argpartition(-totals, min(self.count, len(totals)) - 1)[: self.count]
+            self.queue[mask] = [
+                (-totals[column], int(column), (0,) * len(self._blocks(mask, column)))
+                for column in top
+            ]
             heapq.heapify(self.queue[mask])
             self.ranked[mask], self.seen[mask] = [], set()
         ranked, queue, seen = self.ranked[mask], self.queue[mask], self.seen[mask]
@@ -187,8 +207,10 @@ class _Chart:
             if ranked:  # what the last one taken leads to, looked at only now
                 value, column, ranks = ranked[-1]
                 for place, block in enumerate(self._blocks(mask, column)):
-                    further = (*ranks[:place], ranks[place] + 1, *ranks[place + 1:])
-                    if (column, further) not in seen and (entry := self._get(block, further[place])) is not None:
+                    further = (*ranks[:place], ranks[place] + 1, *ranks[place + 1 :])
+                    if (column, further) not in seen and (
+                        entry := self._get(block, further[place])
+                    ) is not None:
                         seen.add((column, further))
                         less = self._get(block, ranks[place])[0] - entry[0]
                         heapq.heappush(queue, (-(value - less), column, further))
@@ -202,4 +224,6 @@ class _Chart:
         if mask & (mask - 1) == 0:
             return self.scores.concepts[mask.bit_length() - 1]
         _, column, ranks = self._get(mask, rank)
-        return tuple(self._nested(block, below) for block, below in zip(self._blocks(mask, column), ranks))
+        return tuple(
+            self._nested(block, below) for block, below in zip(self._blocks(mask, column), ranks)
+        )

@@ -1,7 +1,8 @@
-"""The nodes that hierarchies are made of: a subset of the concepts and a partition of it into at least two blocks.
+"""The nodes that hierarchies are made of: a subset of the concepts and a partition of it into at
+least two blocks.
 
-`k` concepts of a subset, numbered by their place in it; `P` partitions, `m` blocks. A block is a bit mask, bit `i` for the
-subset's concept `i`.
+`k` concepts of a subset, numbered by their place in it; `P` partitions, `m` blocks. A block is a
+bit mask, bit `i` for the subset's concept `i`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Family(NamedTuple):
     """Which partitions a node may make.
 
     Args:
-      partitions: `k -> (Partitions, ...)`, one for each number of blocks, ascending; the singletons' among them or not.
+      partitions: `k -> (Partitions, ...)`, one for each number of blocks, ascending; the
+        singletons' among them or not.
       count: `k -> ` how many they are.
     """
 
@@ -41,11 +43,19 @@ class Family(NamedTuple):
 
 @functools.lru_cache
 def _all(size: int) -> tuple[Partitions, ...]:
-    grown = np.zeros((1, 1), np.int8)  # restricted growth strings: a concept joins a block there is, or opens the next
+    grown = np.zeros(
+        (1, 1), np.int8
+    )  # restricted growth strings: a concept joins a block there is, or opens the next
     for _ in range(1, size):
         blocks = grown.max(axis=1) + 1
-        grown = np.concatenate([np.column_stack([grown[blocks >= block], np.full((blocks >= block).sum(), block, np.int8)])
-                                for block in range(blocks.max() + 1)])
+        grown = np.concatenate(
+            [
+                np.column_stack(
+                    [grown[blocks >= block], np.full((blocks >= block).sum(), block, np.int8)]
+                )
+                for block in range(blocks.max() + 1)
+            ]
+        )
     blocks = grown.max(axis=1) + 1
     return tuple(_masks(grown[blocks == m], m) for m in range(2, size + 1))
 
@@ -55,12 +65,18 @@ def _binary(size: int) -> tuple[Partitions, ...]:
     masks = np.arange(1, 2**size - 1, 2, dtype=np.int32)  # the blocks of concept 0
     held = (masks >> np.arange(size, dtype=np.int32)[:, None]) & 1
     rest = 2**size - 1 - masks
-    return (Partitions(np.column_stack([masks, rest]), np.where(held == 1, masks, rest).astype(np.int32)),)
+    return (
+        Partitions(
+            np.column_stack([masks, rest]), np.where(held == 1, masks, rest).astype(np.int32)
+        ),
+    )
 
 
 def _masks(grown, m: int) -> Partitions:
     bits = 1 << np.arange(grown.shape[1], dtype=np.int32)
-    blocks = np.stack([((grown == block) * bits).sum(axis=1, dtype=np.int32) for block in range(m)], axis=1)
+    blocks = np.stack(
+        [((grown == block) * bits).sum(axis=1, dtype=np.int32) for block in range(m)], axis=1
+    )
     return Partitions(blocks, np.take_along_axis(blocks, grown.astype(np.int64), axis=1).T.copy())
 
 
@@ -95,7 +111,8 @@ binary_partitions = Family(_binary, lambda size: 2 ** (size - 1) - 1)
 def count_nodes(size: int, family: Family = all_partitions) -> int:
     r"""How many nodes all hierarchies over C concepts are made of.
 
-    $$ \sum_{k=2}^C \binom Ck |\text{family}(k)|, \quad B_{C+1} - 2^C \text{ for all}, \quad (3^C + 1)/2 - 2^C
+    $$ \sum_{k=2}^C \binom Ck |\text{family}(k)|, \quad B_{C+1} - 2^C \text{ for all}, \quad
+       (3^C + 1)/2 - 2^C
     \text{ for binary ones} $$
 
     Args:
@@ -123,6 +140,7 @@ def as_members(masks: np.ndarray, size: int) -> np.ndarray:
 
 
 def as_masks(members: np.ndarray) -> np.ndarray:
-    """For subsets `[N, k]` of concepts, the masks `[N, 2^k]` over all concepts of each of their blocks."""
+    """For subsets `[N, k]` of concepts, the masks `[N, 2^k]` over all concepts of each of their
+    blocks."""
     local = as_members(np.arange(2 ** members.shape[-1]), members.shape[-1])
     return (1 << members.astype(np.int64)) @ local.T

@@ -1,4 +1,5 @@
-"""Refinement: which encoder serves a node, and the tree derived again from what its classifier got wrong.
+"""Refinement: which encoder serves a node, and the tree derived again from what its classifier got
+wrong.
 
 `C` concepts, `I` inner nodes, `n` examples.
 """
@@ -24,16 +25,19 @@ from jaxmeta.hierarchy._tree import Tree
 
 
 def first_order(hierarchy: Tree | Dag, affinity: Affinity) -> Int[np.ndarray, " I"]:
-    """For every inner node the concept under it whose encoder serves the others under it best, by mean affinity to them.
+    """For every inner node the concept under it whose encoder serves the others under it best, by
+    mean affinity to them.
 
-    The paper takes "the encoder from step 1" where all children are leaves and leaves open which; this rule is ours, and
-    used at every node.
+    The paper takes "the encoder from step 1" where all children are leaves and leaves open which;
+    this rule is ours, and used at every node.
 
     Args:
       hierarchy: Over the C concepts.
       affinity: `[source, target]`.
 
-    >>> first_order(Tree.from_nested((0, (1, 2))), [[1, .1, .1], [.2, 1, .9], [.1, .3, 1]]).tolist()
+    >>> first_order(
+    ...     Tree.from_nested((0, (1, 2))), [[1, 0.1, 0.1], [0.2, 1, 0.9], [0.1, 0.3, 1]]
+    ... ).tolist()
     [1, 1]
     """
     affinity = checked_affinity(affinity, hierarchy.size)
@@ -55,15 +59,29 @@ def node_encoding(apply: Callable, encoders: PyTree, chosen: Int[np.ndarray, " I
       ValueError: for a concept that has no encoder.
     """
     concepts = len(jax.tree.leaves(encoders)[0])
-    chosen = np.asarray(_index.checked("chosen", np.asarray(chosen), concepts, "name a concept for every inner node"))
+    chosen = np.asarray(
+        _index.checked(
+            "chosen", np.asarray(chosen), concepts, "name a concept for every inner node"
+        )
+    )
     return Encoding(apply, jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], encoders))
 
 
-def higher_order(key, hierarchy: Tree | Dag, autoencoder: Autoencoder, encoding: Encoding, x, y,
-                 update: optax.GradientTransformation, steps: int) -> Encoding:
-    r"""Every node's encoder fine-tuned, with a fresh decoder, on all concepts under the node jointly, in equal shares.
+def higher_order(
+    key,
+    hierarchy: Tree | Dag,
+    autoencoder: Autoencoder,
+    encoding: Encoding,
+    x,
+    y,
+    update: optax.GradientTransformation,
+    steps: int,
+) -> Encoding:
+    r"""Every node's encoder fine-tuned, with a fresh decoder, on all concepts under the node
+    jointly, in equal shares.
 
-    $$ Z_t = \arg\min_{f, g}\ \operatorname{mean}_{c \text{ under } t} E_{x|c} |g(f(x)) - x|^2, \quad f \text{ from the node's
+    $$ Z_t = \arg\min_{f, g}\ \operatorname{mean}_{c \text{ under } t} E_{x|c} |g(f(x))
+       - x|^2, \quad f \text{ from the node's
        first-order encoder} $$
 
     Args:
@@ -92,7 +110,7 @@ def higher_order(key, hierarchy: Tree | Dag, autoencoder: Autoencoder, encoding:
 
         def loss(params):
             again = autoencoder.decoder.apply(params[1], autoencoder.encoder.apply(params[0], x))
-            return weights @ ((again - x.reshape(again.shape))**2).mean(axis=1)
+            return weights @ ((again - x.reshape(again.shape)) ** 2).mean(axis=1)
 
         def step(carry, _):
             params, state = carry
@@ -103,7 +121,9 @@ def higher_order(key, hierarchy: Tree | Dag, autoencoder: Autoencoder, encoding:
         return jax.lax.scan(step, (params, update.init(params)), length=steps)[0][0][0]
 
     train = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None)))
-    params = train(jax.random.split(key, len(weights)), encoding.params, jnp.asarray(weights, x.dtype), x)
+    params = train(
+        jax.random.split(key, len(weights)), encoding.params, jnp.asarray(weights, x.dtype), x
+    )
     return encoding._replace(params=params)
 
 
@@ -114,7 +134,8 @@ class Alternation(NamedTuple):
       tree: The fixed point, or else the best-scored tree visited.
       trees: All trees visited, in order, each once.
       scores: Theirs.
-      period: 1 where the last tree derives itself, k where the last k go round in a cycle, 0 where rounds ran out.
+      period: 1 where the last tree derives itself, k where the last k go round in a cycle, 0 where
+        rounds ran out.
     """
 
     tree: Tree
@@ -124,23 +145,31 @@ class Alternation(NamedTuple):
 
 
 def alternate(key, tree: Tree, train: Callable, derive: Callable, rounds: int = 10) -> Alternation:
-    """Trains on the tree, derives a tree anew from what held-out examples showed, until it stays or comes again.
+    """Trains on the tree, derives a tree anew from what held-out examples showed, until it stays or
+    comes again.
 
     Args:
-      key: Given to `train` unchanged in every round, so that a tree that comes again is trained the same again.
+      key: Given to `train` unchanged in every round, so that a tree that comes again is trained the
+        same again.
       tree: Where to begin.
-      train: `(key, tree) -> (evidence, score)`: the held-out confusion of a classifier trained on the tree, say, and its
-        held-out accuracy; larger is better. Score a failed training `-inf`.
+      train: `(key, tree) -> (evidence, score)`: the held-out confusion of a classifier trained on
+        the tree, say, and its held-out accuracy; larger is better. Score a failed training `-inf`.
       derive: `evidence -> Tree`, such as `confusion_tree`.
       rounds: Trees trained at most.
 
     Raises:
-      ValueError: for a derived tree over other concepts, naming them; for a score that is NaN, naming the tree.
+      ValueError: for a derived tree over other concepts, naming them; for a score that is NaN,
+        naming the tree.
 
     Example: two trees that derive each other.
 
     >>> a, b = Tree.from_nested((0, (1, 2))), Tree.from_nested(((0, 1), 2))
-    >>> found = alternate(jax.random.key(0), a, lambda key, tree: (tree, float(tree == b)), lambda was: b if was == a else a)
+    >>> found = alternate(
+    ...     jax.random.key(0),
+    ...     a,
+    ...     lambda key, tree: (tree, float(tree == b)),
+    ...     lambda was: b if was == a else a,
+    ... )
     >>> found.period, found.tree == b
     (2, True)
     """

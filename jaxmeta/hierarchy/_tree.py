@@ -1,7 +1,8 @@
 """A hierarchy of concepts: a rooted tree whose leaves are the concepts, in one canonical form.
 
-`C` concepts, `N` nodes. Nodes `0 .. C-1` are the concepts, sorted; `C` is the root; the inner nodes below it follow in
-preorder, children by their smallest leaf. Two trees over the same concepts are equal when they hold the same clades.
+`C` concepts, `N` nodes. Nodes `0 .. C-1` are the concepts, sorted; `C` is the root; the inner nodes
+below it follow in preorder, children by their smallest leaf. Two trees over the same concepts are
+equal when they hold the same clades.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxmeta.hierarchy._parents import children_of, each_upwards, order_of, ranked, valid_heights, valid_parents
+from jaxmeta.hierarchy._parents import (
+    children_of,
+    each_upwards,
+    order_of,
+    ranked,
+    valid_heights,
+    valid_parents,
+)
 
 
 @dataclass(frozen=True)
@@ -21,13 +29,15 @@ class Tree:
 
     Args:
       parents: For every node the number of its parent, -1 for the root; in any numbering.
-      concepts: The names of the nodes without children, in the order of those nodes; default `0, 1, ...`.
-      heights: For every node its height, 0 at the leaves; default: the number of edges down to its deepest leaf. What a
-        plot and the cophenetic correlation use; not part of equality.
+      concepts: The names of the nodes without children, in the order of those nodes; default
+        `0, 1, ...`.
+      heights: For every node its height, 0 at the leaves; default: the number of edges down to its
+        deepest leaf. What a plot and the cophenetic correlation use; not part of equality.
 
     Raises:
-      ValueError: for no node, no root or two, a parent that is no node, a cycle, an inner node with one child, concepts
-        that are too few, too many or twice there, heights that fall towards the root.
+      ValueError: for no node, no root or two, a parent that is no node, a cycle, an inner node with
+        one child, concepts that are too few, too many or twice there, heights that fall towards the
+        root.
 
     Example:
 
@@ -52,7 +62,9 @@ class Tree:
         leaves = [node for node, below in enumerate(children) if not below]
         concepts, places = ranked(self.concepts, len(leaves))
         number = dict(zip(leaves, places))  # old node -> canonical number
-        below = each_upwards(children, root, lambda node, parts: min(parts, default=number.get(node)))
+        below = each_upwards(
+            children, root, lambda node, parts: min(parts, default=number.get(node))
+        )
         stack = [root]
         while stack:
             node = stack.pop()
@@ -62,10 +74,16 @@ class Tree:
         old = sorted(number, key=number.__getitem__)
         heights = self.heights
         if heights is None:
-            high = each_upwards(children, root, lambda node, parts: max((1.0 + part for part in parts), default=0.0))
+            high = each_upwards(
+                children, root, lambda node, parts: max((1.0 + part for part in parts), default=0.0)
+            )
         else:
             high = valid_heights(heights, parents)
-        object.__setattr__(self, "parents", tuple(-1 if parents[node] < 0 else number[parents[node]] for node in old))
+        object.__setattr__(
+            self,
+            "parents",
+            tuple(-1 if parents[node] < 0 else number[parents[node]] for node in old),
+        )
         object.__setattr__(self, "concepts", concepts)
         object.__setattr__(self, "heights", tuple(float(high[node]) for node in old))
 
@@ -90,7 +108,10 @@ class Tree:
     def children(self) -> tuple[tuple[int, ...], ...]:
         """Every node's children, by their smallest leaf."""
         smallest = np.argmax(self.members, axis=1)
-        return tuple(tuple(sorted(nodes, key=lambda node: smallest[node])) for nodes in children_of(self.parents))
+        return tuple(
+            tuple(sorted(nodes, key=lambda node: smallest[node]))
+            for nodes in children_of(self.parents)
+        )
 
     @cached_property
     def inner(self) -> tuple[int, ...]:
@@ -124,12 +145,15 @@ class Tree:
     @cached_property
     def clades(self) -> frozenset[frozenset]:
         """The sets of concepts under the inner nodes."""
-        return frozenset(frozenset(self.concepts[leaf] for leaf in np.flatnonzero(self.members[node]))
-                         for node in self.inner)
+        return frozenset(
+            frozenset(self.concepts[leaf] for leaf in np.flatnonzero(self.members[node]))
+            for node in self.inner
+        )
 
     @cached_property
     def branches(self) -> np.ndarray:
-        """`[C, C]`, int: the node below the lowest common ancestor of i and j that i is under; on the diagonal i itself."""
+        """`[C, C]`, int: the node below the lowest common ancestor of i and j that i is under; on
+        the diagonal i itself."""
         branches = np.tile(np.arange(self.size)[:, None], self.size)
         for node in self.inner:
             for child in self.children[node]:
@@ -139,8 +163,11 @@ class Tree:
 
     @cached_property
     def ancestors(self) -> np.ndarray:
-        """`[C, C]`, int: the lowest common ancestor of two concepts; on the diagonal the concept itself."""
-        return np.where(np.eye(self.size, dtype=bool), self.branches, np.array(self.parents)[self.branches])
+        """`[C, C]`, int: the lowest common ancestor of two concepts; on the diagonal the concept
+        itself."""
+        return np.where(
+            np.eye(self.size, dtype=bool), self.branches, np.array(self.parents)[self.branches]
+        )
 
     def leaf(self, concept: Hashable) -> int:
         """The number of a concept's leaf.
@@ -149,8 +176,10 @@ class Tree:
           ValueError: for a concept that the tree does not hold.
         """
         if concept not in self.concepts:
-            raise ValueError(f"concept must be one of the tree's {self.concepts}, got {concept!r}; "
-                             "name a leaf, or derive a tree over these concepts")
+            raise ValueError(
+                f"concept must be one of the tree's {self.concepts}, got {concept!r}; "
+                "name a leaf, or derive a tree over these concepts"
+            )
         return self.concepts.index(concept)
 
     def over(self, concepts: Iterable[Hashable]) -> Tree:
@@ -160,15 +189,24 @@ class Tree:
           ValueError: naming the concepts that only the tree has, or only the data.
         """
         theirs = set(concepts)
-        missing, foreign = (sorted(side, key=order_of) for side in (theirs - set(self.concepts), set(self.concepts) - theirs))
+        missing, foreign = (
+            sorted(side, key=order_of)
+            for side in (theirs - set(self.concepts), set(self.concepts) - theirs)
+        )
         if missing or foreign:
-            raise ValueError(f"the tree must be over the data's concepts: it lacks {missing} and has {foreign} besides; "
-                             "derive a tree over the data's concepts, or rename its leaves")
+            raise ValueError(
+                f"the tree must be over the data's concepts: it lacks {missing} and has {foreign} "
+                "besides; derive a tree over the data's concepts, or rename its leaves"
+            )
         return self
 
     def renamed(self, names: Sequence[Hashable] | dict) -> Tree:
-        """The tree with other names at its leaves: a mapping from concepts, or a sequence indexed by leaf."""
-        names = [names[concept] if isinstance(names, dict) else names[leaf] for leaf, concept in enumerate(self.concepts)]
+        """The tree with other names at its leaves: a mapping from concepts, or a sequence indexed
+        by leaf."""
+        names = [
+            names[concept] if isinstance(names, dict) else names[leaf]
+            for leaf, concept in enumerate(self.concepts)
+        ]
         return Tree(self.parents, tuple(names), self.heights)
 
     # From and to other forms
@@ -181,7 +219,9 @@ class Tree:
         (0, 1, 2)
         """
         concepts = range(concepts) if isinstance(concepts, int) else concepts
-        return Tree.from_nested(tuple(concepts)) if len(concepts) > 1 else Tree((-1,), tuple(concepts))
+        return (
+            Tree.from_nested(tuple(concepts)) if len(concepts) > 1 else Tree((-1,), tuple(concepts))
+        )
 
     @staticmethod
     def from_nested(nested) -> Tree:
@@ -198,7 +238,10 @@ class Tree:
             parents.append(parent)
             if isinstance(part, (tuple, list)):
                 if not part:
-                    raise ValueError("nested must hold a concept or at least two parts in every tuple, got (); leave it out")
+                    raise ValueError(
+                        "nested must hold a concept or at least two parts in every tuple, got (); "
+                        "leave it out"
+                    )
                 stack.extend((child, number) for child in reversed(part))
             else:
                 concepts.append(part)
@@ -206,19 +249,24 @@ class Tree:
 
     def nested(self):
         """The tree as nested tuples, children by their smallest leaf."""
-        forms = each_upwards(self.children, self.root,
-                             lambda node, parts: tuple(parts) if parts else self.concepts[node])
+        forms = each_upwards(
+            self.children,
+            self.root,
+            lambda node, parts: tuple(parts) if parts else self.concepts[node],
+        )
         return forms[self.root]
 
     @staticmethod
     def from_newick(text: str) -> Tree:
-        """A tree from Newick's text, `(a,(b,c));`. Names may stand in single quotes; lengths of edges give the heights
-        where every edge has one and leaves end level, else they are passed over; names of inner nodes are passed over.
+        """A tree from Newick's text, `(a,(b,c));`. Names may stand in single quotes; lengths of
+        edges give the heights where every edge has one and leaves end level, else they are passed
+        over; names of inner nodes are passed over.
 
         >>> Tree.from_newick("(still,((walk,run),(bike,car)));").nested()
         ((('bike', 'car'), ('run', 'walk')), 'still')
         """
         from jaxmeta.hierarchy._newick import read
+
         return read(text)
 
     def newick(self) -> str:
@@ -228,31 +276,44 @@ class Tree:
         "('0':2,('1':1,'2':1):1);"
         """
         from jaxmeta.hierarchy._newick import write
+
         return write(self)
 
     def networkx(self):
-        """The tree as a `networkx.DiGraph`, edges from parents to children; leaves carry `concept`."""
+        """The tree as a `networkx.DiGraph`, edges from parents to children; leaves carry
+        `concept`."""
         import networkx
 
         graph = networkx.DiGraph()
         for node in range(self.nodes):
-            graph.add_node(node, height=self.heights[node], **({"concept": self.concepts[node]} if node < self.size else {}))
-        graph.add_edges_from((parent, node) for node, parent in enumerate(self.parents) if parent >= 0)
+            graph.add_node(
+                node,
+                height=self.heights[node],
+                **({"concept": self.concepts[node]} if node < self.size else {}),
+            )
+        graph.add_edges_from(
+            (parent, node) for node, parent in enumerate(self.parents) if parent >= 0
+        )
         return graph
 
     @staticmethod
     def from_networkx(graph) -> Tree:
-        """A tree from a `networkx.DiGraph` with edges from parents to children. A leaf's concept is its attribute
-        `concept`, or the node itself."""
+        """A tree from a `networkx.DiGraph` with edges from parents to children. A leaf's concept is
+        its attribute `concept`, or the node itself."""
         names = list(graph)
         number = {name: place for place, name in enumerate(names)}
         several = [name for name in names if graph.in_degree(name) > 1]
         if several:
-            raise ValueError(f"every node of a tree has one parent, got several for {several}; use jaxmeta.hierarchy.Dag")
+            raise ValueError(
+                f"every node of a tree has one parent, got several for {several}; use "
+                "jaxmeta.hierarchy.Dag"
+            )
         parents = [-1] * len(names)
         for parent, node in graph.edges:
             parents[number[node]] = number[parent]
-        concepts = [graph.nodes[name].get("concept", name) for name in names if graph.out_degree(name) == 0]
+        concepts = [
+            graph.nodes[name].get("concept", name) for name in names if graph.out_degree(name) == 0
+        ]
         return Tree(tuple(parents), tuple(concepts))
 
     @staticmethod
@@ -266,11 +327,14 @@ class Tree:
             heights[size + step] = height
         # Centroid and median linkage may invert; a height is at least what is under it.
         for step, (left, right, _, _) in enumerate(linkage):
-            heights[size + step] = max(heights[size + step], heights[int(left)], heights[int(right)])
+            heights[size + step] = max(
+                heights[size + step], heights[int(left)], heights[int(right)]
+            )
         return Tree(tuple(parents), None if concepts is None else tuple(concepts), tuple(heights))
 
     def linkage(self) -> np.ndarray:
-        """Scipy's linkage matrix `[C-1, 4]`; a node of several children is joined two by two at its one height."""
+        """Scipy's linkage matrix `[C-1, 4]`; a node of several children is joined two by two at its
+        one height."""
         rows, cluster = [], {leaf: (leaf, 1) for leaf in range(self.size)}
         for node in sorted(self.inner, key=lambda node: (self.heights[node], -node)):
             left, count = cluster[self.children[node][0]]
@@ -284,6 +348,7 @@ class Tree:
 
     def __str__(self) -> str:
         """The readable form: one line a concept."""
+
         def lines(node, parts):
             if not parts:
                 return [f" {self.concepts[node]}"]
@@ -293,4 +358,5 @@ class Tree:
                 drawn.append(("┬" if first else "└" if last else "├") + part[0])
                 drawn.extend((" " if last else "│") + line for line in part[1:])
             return drawn
+
         return "\n".join(each_upwards(self.children, self.root, lines)[self.root])

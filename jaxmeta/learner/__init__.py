@@ -9,5 +9,20 @@ from jaxmeta.learner._gradient import gradient
 from jaxmeta.learner._local_matching import local_matching
 from jaxmeta.learner._support_vectors import support_vectors
 
-__all__ = ["adam", "cosine", "crammer_singer", "cross_entropy", "dampened_sgd", "gradient", "linear", "local_matching",
-           "matching", "mean_ridge", "prototypes", "ridge", "ridge_regression", "squared_error", "support_vectors"]
+__all__ = [
+    "adam",
+    "cosine",
+    "crammer_singer",
+    "cross_entropy",
+    "dampened_sgd",
+    "gradient",
+    "linear",
+    "local_matching",
+    "matching",
+    "mean_ridge",
+    "prototypes",
+    "ridge",
+    "ridge_regression",
+    "squared_error",
+    "support_vectors",
+]

@@ -1,8 +1,9 @@
 """Heads solved in closed form: learning is over where it starts, so that `steps = 0`.
 
-Examples count by their weights, so that one of weight 0 is as good as absent. A class without support has the log-probability
--inf: a prototype infinitely far away, a column of weights that is infinite. A query of such a class counts nothing and is told in
-aux, so that tasks of fewer classes go with those of more.
+Examples count by their weights, so that one of weight 0 is as good as absent. A class without
+support has the log-probability -inf: a prototype infinitely far away, a column of weights that is
+infinite. A query of such a class counts nothing and is told in aux, so that tasks of fewer classes
+go with those of more.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ def prototypes(ways: int, log_scale=0.0) -> Learner:
       log_scale: Logarithm of a. Learn it across tasks with `hyperparameters`.
 
     Returns:
-      A `Learner` whose phi is `[ways, D]`, for `Examples` with x `[n, D]` (see `jaxmeta.representation`).
+      A `Learner` whose phi is `[ways, D]`, for `Examples` with x `[n, D]` (see
+      `jaxmeta.representation`).
 
-    References: Snell, Swersky and Zemel, Prototypical networks, NeurIPS 2017; Oreshkin, Rodriguez Lopez and Lacoste, TADAM,
-    NeurIPS 2018 (the scale).
+    References: Snell, Swersky and Zemel, Prototypical networks, NeurIPS 2017; Oreshkin, Rodriguez
+    Lopez and Lacoste, TADAM, NeurIPS 2018 (the scale).
     """
     _check.whole_number("ways", ways, least=1)
 
@@ -41,7 +43,9 @@ def prototypes(ways: int, log_scale=0.0) -> Learner:
     def logits(phi, x):
         finite, absent = parted(phi, axis=1)
         # |x|^2 is the same for all classes, so the softmax does not need it.
-        scores = jnp.exp(jnp.asarray(log_scale, x.dtype)) * (2 * x @ finite.T - (finite**2).sum(-1)[None, :])
+        scores = jnp.exp(jnp.asarray(log_scale, x.dtype)) * (
+            2 * x @ finite.T - (finite**2).sum(-1)[None, :]
+        )
         return without(scores, absent)
 
     return solved(solve, logits)
@@ -61,7 +65,8 @@ def ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learner:
     Returns:
       A `Learner` whose phi is `[D, ways]`, for `Examples` with x `[n, D]`.
 
-    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2), ICLR 2019.
+    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2),
+    ICLR 2019.
     """
     return _ridge(ways, lambda x: x, lambda total: log_strength, log_scale, offset)
 
@@ -71,8 +76,9 @@ def mean_ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learne
 
     $$ W = \arg\min \tfrac{1}{n} |[x, 1] W - Y|^2 + l |W|^2, \quad logits = a\, [x, 1] W + b $$
 
-    One strength means the same for few examples and for many, where that of `ridge`, the paper's equation, weighs less the more
-    there are: take this one to train and judge at different ways or shots. n is the sum of the examples' weights.
+    One strength means the same for few examples and for many, where that of `ridge`, the paper's
+    equation, weighs less the more there are: take this one to train and judge at different ways or
+    shots. n is the sum of the examples' weights.
 
     Args:
       ways, log_strength, log_scale, offset: As in `ridge`.
@@ -82,16 +88,26 @@ def mean_ridge(ways: int, log_strength=0.0, log_scale=0.0, offset=0.0) -> Learne
 
     >>> import jax, jax.numpy as jnp, jaxmeta as jm
     >>> pair = jm.Examples(jnp.array([[1.0], [3.0]]), jnp.array([0, 1]))
-    >>> phi = jm.adapt(jax.random.key(0), jm.learner.mean_ridge(2, log_strength=-20.0), jm.Task(pair, pair))
+    >>> phi = jm.adapt(
+    ...     jax.random.key(0), jm.learner.mean_ridge(2, log_strength=-20.0), jm.Task(pair, pair)
+    ... )
     >>> [[f"{value:.2f}" for value in row] for row in phi]
     [['-0.50', '0.50'], ['1.50', '-0.50']]
 
-    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2), ICLR 2019, and its code.
+    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2),
+    ICLR 2019, and its code.
     """
+
     def lifted(x):
         return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
 
-    return _ridge(ways, lifted, lambda total: log_strength + jnp.log(jnp.where(total == 0, 1, total)), log_scale, offset)
+    return _ridge(
+        ways,
+        lifted,
+        lambda total: log_strength + jnp.log(jnp.where(total == 0, 1, total)),
+        log_scale,
+        offset,
+    )
 
 
 def _ridge(ways, lifted, log_strength, log_scale, offset) -> Learner:
@@ -99,13 +115,17 @@ def _ridge(ways, lifted, log_strength, log_scale, offset) -> Learner:
 
     def solve(support: Examples):
         targets = members(support, ways)
-        weights = ridge_weights(lifted(support.x), targets, support.counting, log_strength(widened(targets).sum()))
+        weights = ridge_weights(
+            lifted(support.x), targets, support.counting, log_strength(widened(targets).sum())
+        )
         return or_infinite(weights, targets.sum(0)[None] != 0)
 
     def logits(phi, x):
         finite, absent = parted(phi, axis=0)
         scores = lifted(x) @ finite
-        return without(jnp.exp(jnp.asarray(log_scale, x.dtype)) * scores + jnp.asarray(offset, x.dtype), absent)
+        return without(
+            jnp.exp(jnp.asarray(log_scale, x.dtype)) * scores + jnp.asarray(offset, x.dtype), absent
+        )
 
     return solved(solve, logits)
 
@@ -119,8 +139,8 @@ def ridge_regression(log_strength=0.0) -> Learner:
       log_strength: Logarithm of l. Learn it across tasks with `hyperparameters`.
 
     Returns:
-      A `Learner` whose phi is `{"kernel": [D, d], "bias": [d]}`, for `Examples` with x `[n, D]` and y `[n, d]` or `[n]`; judged by
-      `squared_error`.
+      A `Learner` whose phi is `{"kernel": [D, d], "bias": [d]}`, for `Examples` with x `[n, D]` and
+      y `[n, d]` or `[n]`; judged by `squared_error`.
 
     >>> import jax.numpy as jnp, jaxmeta as jm
     >>> line = jm.Examples(jnp.array([[0.0], [1.0], [2.0]]), jnp.array([1.0, 3.0, 5.0]))
@@ -129,15 +149,21 @@ def ridge_regression(log_strength=0.0) -> Learner:
     >>> [f"{value:.3f}" for value in head.predict(None, phi, line)]
     ['1.000', '3.000', '5.000']
 
-    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2), ICLR 2019, section 3.
+    Reference: Bertinetto et al., Meta-learning with differentiable closed-form solvers (R2-D2),
+    ICLR 2019, section 3.
     """
+
     def start(key, task):
         x, y, counting = rows(task.support.x), task.support.y, task.support.counting
         if not jnp.issubdtype(y.dtype, jnp.floating):
-            raise ValueError(f"ridge_regression needs real targets [n] or [n, d], got dtype {y.dtype}; take ridge(ways) for "
-                             "classes")
+            raise ValueError(
+                f"ridge_regression needs real targets [n] or [n, d], got dtype {y.dtype}; take "
+                "ridge(ways) for classes"
+            )
         y = y.reshape(len(x), -1).astype(x.dtype)
-        mean_x, mean_y = (jax.vmap(lambda column: weighted_mean(column, counting), 1)(part) for part in (x, y))
+        mean_x, mean_y = (
+            jax.vmap(lambda column: weighted_mean(column, counting), 1)(part) for part in (x, y)
+        )
         targets = y - mean_y[None]
         if counting is not None:
             targets = counting.astype(x.dtype)[:, None] * targets
@@ -154,8 +180,11 @@ def ridge_regression(log_strength=0.0) -> Learner:
     return Learner(start, loss, no_penalty, optax.set_to_zero(), steps=0, predict=predict)
 
 
-def ridge_weights(x: Float[Array, "n D"], targets: Float[Array, "n k"], counting, log_strength) -> Float[Array, "D k"]:
-    """`argmin_W sum_i w_i |x_i W - Y_i|^2 + l |W|^2`, given the targets `w_i Y_i`; solved in float32 at least."""
+def ridge_weights(
+    x: Float[Array, "n D"], targets: Float[Array, "n k"], counting, log_strength
+) -> Float[Array, "D k"]:
+    """`argmin_W sum_i w_i |x_i W - Y_i|^2 + l |W|^2`, given the targets `w_i Y_i`; solved in
+    float32 at least."""
     dtype = x.dtype
     x, targets = widened((x, targets))
     return _ridge_weights(x, targets, counting, log_strength).astype(dtype)
@@ -167,7 +196,8 @@ def _ridge_weights(x, targets, counting, log_strength):
     weighted = x if counting is None else counting.astype(x.dtype)[:, None] * x
     if n > dimensions:
         return _solve(x.T @ weighted, strength, x.T @ targets)
-    # Of weighted rows the product is not symmetric; with roots of the weights it would be, but they have no derivative at 0.
+    # Of weighted rows the product is not symmetric; with roots of the weights it would be, but they
+    # have no derivative at 0.
     return x.T @ _solve(weighted @ x.T, strength, targets, "pos" if counting is None else "gen")
 
 
@@ -179,7 +209,8 @@ def matching(ways: int, scale: float = 10.0) -> Learner:
       scale: a, above 0; the paper has 1, which leaves attention nearly flat for cosines.
 
     Returns:
-      A `Learner` whose phi is the support, unit rows `[n, D]` and labels `[n, ways]`, each example's weight in its class.
+      A `Learner` whose phi is the support, unit rows `[n, D]` and labels `[n, ways]`, each
+      example's weight in its class.
 
     Reference: Vinyals et al., Matching networks, NeurIPS 2016 (without full context embeddings).
     """
@@ -188,15 +219,20 @@ def matching(ways: int, scale: float = 10.0) -> Learner:
 
     def solve(support: Examples):
         own = members(support, ways)
-        return {"x": unit(support.x), "y": own} if support.counting is None else {
-            "x": unit(support.x), "y": own, "weight": own.sum(1)}
+        return (
+            {"x": unit(support.x), "y": own}
+            if support.counting is None
+            else {"x": unit(support.x), "y": own, "weight": own.sum(1)}
+        )
 
     def logits(phi, x):
         scores, weight = scale * (unit(x) @ phi["x"].T), phi.get("weight")
         if weight is None:
             shares = jax.nn.softmax(scores)
         else:  # y has the weights already
-            there = jnp.where(weight[None] == 0, -jnp.inf, jax.lax.stop_gradient(scores)).max(1, keepdims=True)
+            there = jnp.where(weight[None] == 0, -jnp.inf, jax.lax.stop_gradient(scores)).max(
+                1, keepdims=True
+            )
             # What does not count may be far above what does: it is kept from overflowing.
             shares = jnp.exp(jnp.minimum(scores - jnp.where(jnp.isfinite(there), there, 0), 30))
             total = shares @ weight
@@ -212,17 +248,21 @@ def unit(x: Float[Array, "n D"]) -> Float[Array, "n D"]:
     return x / jnp.sqrt((x**2).sum(-1, keepdims=True) + 1e-12)
 
 
-def class_sums(examples: Examples, ways: int) -> tuple[Float[Array, "ways D"], Float[Array, " ways"]]:
+def class_sums(
+    examples: Examples, ways: int
+) -> tuple[Float[Array, "ways D"], Float[Array, " ways"]]:
     """Of every class the sum of its rows by their weights, and the sum of the weights."""
     own = members(examples, ways)
     return own.T @ examples.x, own.sum(0)
 
 
 def members(examples: Examples, ways: int) -> Float[Array, "n ways"]:
-    """How much each example counts in each class: its weight (1 without weights) in its own. Under jit a label that is no class
-    makes its row NaN, unless the example counts nothing."""
+    """How much each example counts in each class: its weight (1 without weights) in its own. Under
+    jit a label that is no class makes its row NaN, unless the example counts nothing."""
     known, counting = classes(examples, ways), examples.counting
-    own = jnp.where(known[:, None], jax.nn.one_hot(examples.y, ways, dtype=examples.x.dtype), jnp.nan)
+    own = jnp.where(
+        known[:, None], jax.nn.one_hot(examples.y, ways, dtype=examples.x.dtype), jnp.nan
+    )
     if counting is None:
         return own
     counting = counting.astype(own.dtype)
@@ -246,27 +286,36 @@ def parted(phi, axis):
 
 
 def _solve(gram, strength, right, assume="pos"):
-    return jax.scipy.linalg.solve(gram + strength * jnp.eye(gram.shape[0], dtype=gram.dtype), right, assume_a=assume)
+    return jax.scipy.linalg.solve(
+        gram + strength * jnp.eye(gram.shape[0], dtype=gram.dtype), right, assume_a=assume
+    )
 
 
 def rows(x):
     """Returns x, refusing what is not `[n, D]`."""
     if x.ndim != 2:
-        raise ValueError(f"a head solved in closed form needs inputs [n, D], got shape {x.shape}; put an encoder before "
-                         "it with representation(model)")
+        raise ValueError(
+            f"a head solved in closed form needs inputs [n, D], got shape {x.shape}; put an "
+            "encoder before it with representation(model)"
+        )
     return x
 
 
 def solved(solve, logits, inputs=rows) -> Learner:
-    """The learner whose phi is `solve(support)` and stays there, judged by cross entropy of `logits(phi, x)`; its aux tells which
-    queries are "unsupported" `[n]`, of a class without support, and count nothing.
+    """The learner whose phi is `solve(support)` and stays there, judged by cross entropy of
+    `logits(phi, x)`; its aux tells which queries are "unsupported" `[n]`, of a class without
+    support, and count nothing.
 
     `inputs` gives back the x of support and query, or refuses it.
     """
+
     def start(key, task):
         if not jnp.issubdtype(task.support.y.dtype, jnp.integer):
-            raise ValueError(f"a head of classes needs labels that are integers, got dtype {task.support.y.dtype}; for "
-                             "real targets take jaxmeta.learner.ridge_regression, or gradient steps on squared_error")
+            raise ValueError(
+                "a head of classes needs labels that are integers, got dtype "
+                f"{task.support.y.dtype}; for real targets take jaxmeta.learner.ridge_regression, "
+                "or gradient steps on squared_error"
+            )
         return solve(task.support._replace(x=inputs(task.support.x)))
 
     def predict(key, phi, batch):
@@ -279,8 +328,11 @@ def solved(solve, logits, inputs=rows) -> Learner:
 
 
 def supported_cross_entropy(scores: Float[Array, "n ways"], batch: Examples):
-    """`cross_entropy` of the examples whose class has a score; the others, of score -inf, count nothing and are told in aux."""
-    unsupported = (jnp.isneginf(scores) & (batch.y[:, None] == jnp.arange(scores.shape[1])[None])).any(1)
+    """`cross_entropy` of the examples whose class has a score; the others, of score -inf, count
+    nothing and are told in aux."""
+    unsupported = (
+        jnp.isneginf(scores) & (batch.y[:, None] == jnp.arange(scores.shape[1])[None])
+    ).any(1)
     weight = jnp.asarray(1, scores.dtype) if batch.weight is None else batch.weight
     value, aux = cross_entropy(scores, batch._replace(weight=jnp.where(unsupported, 0, weight)))
     return value, aux | {"unsupported": unsupported}

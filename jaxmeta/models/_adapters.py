@@ -13,8 +13,9 @@ from ._model import Model
 
 def _stateful(kind: str, what: object) -> ValueError:
     return ValueError(
-        f"{kind} must keep parameters only, got {what}; a model is a pure function, so normalise by the batch at "
-        "hand (jaxmeta.models.batch_norm), by layer or by group, and leave out dropout and other state"
+        f"{kind} must keep parameters only, got {what}; a model is a pure function, so normalise "
+        "by the batch at hand (jaxmeta.models.batch_norm), by layer or by group, and leave out "
+        "dropout and other state"
     )
 
 
@@ -24,11 +25,12 @@ def linen(module) -> Model:
     $$ \mathrm{apply}(\phi, x) = \texttt{module.apply}(\{\texttt{"params"}: \phi\}, x) $$
 
     Args:
-      module: A linen module called on a batch `[n, ...]`. If its `__call__` takes `reference`, it is handed on.
+      module: A linen module called on a batch `[n, ...]`. If its `__call__` takes `reference`, it
+        is handed on.
 
     Returns:
-      A `Model`; its parameters are the nested dict of the collection `params`. Equal modules give one and the same model,
-      for which programs are compiled once, unless a field cannot be hashed.
+      A `Model`; its parameters are the nested dict of the collection `params`. Equal modules give
+      one and the same model, for which programs are compiled once, unless a field cannot be hashed.
 
     Raises:
       ValueError: At init, for a module with other collections (running batch statistics, caches).
@@ -55,7 +57,9 @@ def _linen(module) -> Model:
         variables = dict(module.init(key, x))
         params = variables.pop("params", {})
         if variables:
-            raise _stateful(f"linen module {type(module).__name__}", f"the collections {sorted(variables)}")
+            raise _stateful(
+                f"linen module {type(module).__name__}", f"the collections {sorted(variables)}"
+            )
         return params
 
     def apply(params, x, reference=None):
@@ -71,8 +75,8 @@ def nnx(make: Callable) -> Model:
     $$ \mathrm{apply}(\phi, x) = \texttt{merge}(\texttt{graph}, \phi)(x) $$
 
     Args:
-      make: `(rngs: nnx.Rngs) -> module`; the module is called on a batch `[n, ...]` and, if its `__call__` takes
-        `reference`, on that.
+      make: `(rngs: nnx.Rngs) -> module`; the module is called on a batch `[n, ...]` and, if its
+        `__call__` takes `reference`, on that.
 
     Returns:
       A `Model`; its parameters are the pure nested dict of the module's `nnx.Param` state.
@@ -112,7 +116,8 @@ def nnx(make: Callable) -> Model:
 
 
 def equinox(make: Callable) -> Model:
-    r"""An equinox module as a model; the module takes one example, as is the custom there, and is mapped over n.
+    r"""An equinox module as a model; the module takes one example, as is the custom there, and is
+    mapped over n.
 
     $$ \mathrm{apply}(\phi, x)_n = \texttt{combine}(\phi, \texttt{static})(x_n) $$
 
@@ -120,10 +125,12 @@ def equinox(make: Callable) -> Model:
       make: `(key) -> module`, called with one example `[...]`.
 
     Returns:
-      A `Model`; its parameters are the module with all but its inexact arrays removed. It ignores `reference`.
+      A `Model`; its parameters are the module with all but its inexact arrays removed. It ignores
+      `reference`.
 
     Raises:
-      ValueError: For a module with state (`equinox.nn.BatchNorm` and others that hold a `StateIndex`).
+      ValueError: For a module with state (`equinox.nn.BatchNorm` and others that hold a
+        `StateIndex`).
 
     Example:
       >>> import equinox as eqx, jax, jax.numpy as jnp

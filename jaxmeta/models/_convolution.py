@@ -1,4 +1,5 @@
-"""Convolutions of stride 1 and 'SAME' padding, and pooling, in formulations that stay fast at every derivative order.
+"""Convolutions of stride 1 and 'SAME' padding, and pooling, in formulations that stay fast at every
+derivative order.
 
 Axis letters: `n` examples, `h`, `w` places, `c` channels in, `d` channels out.
 """
@@ -29,18 +30,23 @@ def lax_conv(x, kernel):
       >>> lax_conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5))).shape
       (1, 4, 4, 5)
     """
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def _patches(x, a: int, b: int):
     """The a x b neighbourhood of every place: `[n, h, w, a * b * c]`, zero outside."""
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (a // 2, a // 2), (b // 2, b // 2), (0, 0)))
-    return jnp.concatenate([padded[:, i : i + h, j : j + w] for i in range(a) for j in range(b)], -1)
+    return jnp.concatenate(
+        [padded[:, i : i + h, j : j + w] for i in range(a) for j in range(b)], -1
+    )
 
 
 def dot_conv(x, kernel):
-    """The same convolution as one product of patches and a matrix: fast under a task axis, to every order."""
+    """The same convolution as one product of patches and a matrix: fast under a task axis, to every
+    order."""
     a, b, c, d = kernel.shape
     return _patches(x, a, b) @ kernel.reshape(a * b * c, d)
 
@@ -56,10 +62,12 @@ def _larger(a, b):
 
 
 def max_pool(x, window: tuple[int, int] = (2, 2)):
-    """The largest value of each window of an `[n, h, w, c]`; what does not fill a window is left out.
+    """The largest value of each window of an `[n, h, w, c]`; what does not fill a window is left
+    out.
 
-    Made of selections: the derivative of `jnp.max` asks which values equal the maximum, and where XLA computes them
-    twice and rounds them differently none does, which made Hessian-vector products wrong or not a number.
+    Made of selections: the derivative of `jnp.max` asks which values equal the maximum, and where
+    XLA computes them twice and rounds them differently none does, which made Hessian-vector
+    products wrong or not a number.
     """
     n, h, w, c = x.shape
     a, b = window

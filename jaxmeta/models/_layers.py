@@ -1,4 +1,5 @@
-"""The layers that the models share: convolution, dense layer, head. Axis letters: `n` examples, `c` channels."""
+"""The layers that the models share: convolution, dense layer, head. Axis letters: `n` examples, `c`
+channels."""
 
 from __future__ import annotations
 
@@ -13,19 +14,22 @@ from ._small_dots import product
 
 
 def _kernel(module: nn.Module, init: Callable, shape: tuple[int, ...]):
-    """The kernel of a layer whose inputs have shape[-2] channels; refuses inputs of another number than at init."""
+    """The kernel of a layer whose inputs have shape[-2] channels; refuses inputs of another number
+    than at init."""
     if module.has_variable("params", "kernel"):
         have = module.get_variable("params", "kernel").shape
         if have != shape:
             raise ValueError(
-                f"layer '{'/'.join(module.path)}' was made with a kernel of shape {have}, got an input that needs "
-                f"{shape} (the axis before the last counts input features); give inputs like those of init, or init again"
+                f"layer '{'/'.join(module.path)}' was made with a kernel of shape {have}, got an "
+                f"input that needs {shape} (the axis before the last counts input features); give "
+                "inputs like those of init, or init again"
             )
     return module.param("kernel", init, shape, jnp.float32)
 
 
 class Conv(nn.Module):
-    """A convolution of stride 1, 'SAME' padding and no bias: each is followed by a normalisation with an offset."""
+    """A convolution of stride 1, 'SAME' padding and no bias: each is followed by a normalisation
+    with an offset."""
 
     filters: int
     window: tuple[int, int]
@@ -57,7 +61,8 @@ class Dense(nn.Module):
 
 
 def Head(outputs: int | None, dtype=None, name: str = "head") -> Callable:
-    """The linear read-out (Glorot kernel, zero bias), or the identity where only features are wanted."""
+    """The linear read-out (Glorot kernel, zero bias), or the identity where only features are
+    wanted."""
     if outputs is None:
         return lambda x: x
     return Dense(outputs, nn.initializers.glorot_uniform(), dtype, name=name)

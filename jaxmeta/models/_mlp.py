@@ -20,7 +20,9 @@ class _Body(nn.Module):
     @nn.compact
     def __call__(self, x):
         for index, width in enumerate(self.hidden):
-            x = self.activation(Dense(width, nn.initializers.he_normal(), self.dtype, name=f"dense{index + 1}")(x))
+            x = self.activation(
+                Dense(width, nn.initializers.he_normal(), self.dtype, name=f"dense{index + 1}")(x)
+            )
         return x
 
 
@@ -38,8 +40,11 @@ class _MLP(nn.Module):
         return Head(self.outputs, self.dtype, name="head")(x)
 
 
-def mlp(hidden: Sequence[int], outputs: int | None, activation: Callable = jax.nn.relu, dtype=None) -> Model:
-    r"""Fully connected layers with an activation between them; trailing axes of the input are flattened.
+def mlp(
+    hidden: Sequence[int], outputs: int | None, activation: Callable = jax.nn.relu, dtype=None
+) -> Model:
+    r"""Fully connected layers with an activation between them; trailing axes of the input are
+    flattened.
 
     $$ h_{i+1} = a(h_i W_i + b_i), \qquad y = h_L W + b $$
 
@@ -50,10 +55,12 @@ def mlp(hidden: Sequence[int], outputs: int | None, activation: Callable = jax.n
       dtype: Dtype of the computation; None takes that of input and parameters (which are float32).
 
     Returns:
-      A `Model` from `x: [n, ...]` to `y: [n, outputs]`. It has no batch statistics and ignores `reference`.
+      A `Model` from `x: [n, ...]` to `y: [n, outputs]`. It has no batch statistics and ignores
+      `reference`.
 
     Raises:
-      ValueError: At init or apply, for an input of fewer than two axes or of another number of features than at init.
+      ValueError: At init or apply, for an input of fewer than two axes or of another number of
+        features than at init.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -20,10 +20,11 @@ class Model(NamedTuple):
 
     Args:
       init: `(key, x) -> params`: parameters for an example batch `x: [n, ...]`, a plain pytree.
-      apply: `(params, x, reference=None) -> y`: pure; `y: [n, ...]`. Where a model normalises by batch statistics, these
-        are taken over all n examples, or over those marked True in `reference: bool[n]`: with the support marked
-        and support and query joined in one batch, a query's prediction depends on the support and on itself alone
-        (inductive); without it, on the whole batch (transductive).
+      apply: `(params, x, reference=None) -> y`: pure; `y: [n, ...]`. Where a model normalises by
+        batch statistics, these are taken over all n examples, or over those marked True in
+        `reference: bool[n]`: with the support marked and support and query joined in one batch, a
+        query's prediction depends on the support and on itself alone (inductive); without it, on
+        the whole batch (transductive).
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -41,11 +42,12 @@ def check_batch(model: str, x: jax.Array, axes: str, least: int = 1) -> None:
     names = axes.split()
     if x.ndim != len(names):
         raise ValueError(
-            f"{model} takes a batch [{', '.join(names)}] of {len(names)} axes, got shape {tuple(x.shape)}; "
-            "add or reshape axes, for example x[None] for one example and x[..., None] for one channel"
+            f"{model} takes a batch [{', '.join(names)}] of {len(names)} axes, got shape "
+            f"{tuple(x.shape)}; add or reshape axes, for example x[None] for one example and "
+            "x[..., None] for one channel"
         )
     if min(x.shape[1:-1], default=least) < least:
         raise ValueError(
-            f"{model} halves the input at every block and needs a spatial size of at least {least}, got "
-            f"{tuple(x.shape[1:-1])}; use fewer blocks or larger inputs"
+            f"{model} halves the input at every block and needs a spatial size of at least "
+            f"{least}, got {tuple(x.shape[1:-1])}; use fewer blocks or larger inputs"
         )

@@ -1,7 +1,9 @@
-"""Normalisation by statistics of the data at hand: no running averages, so a model stays a pure function.
+"""Normalisation by statistics of the data at hand: no running averages, so a model stays a pure
+function.
 
-A choice is a factory `(dtype, name) -> flax module`, called as `module(x, reference)`. The learned affine map has
-the leaves `scale` and `offset`, one value a channel. Axis letters: `n` examples, `c` channels, `g` groups.
+A choice is a factory `(dtype, name) -> flax module`, called as `module(x, reference)`. The learned
+affine map has the leaves `scale` and `offset`, one value a channel. Axis letters: `n` examples, `c`
+channels, `g` groups.
 """
 
 from __future__ import annotations
@@ -18,35 +20,43 @@ EPSILON = 1e-5
 
 
 def batch_moments(x, reference=None):
-    """Mean and variance a channel over the examples marked in `reference` (all of them where it is None); refuses a reference
-    that is known and marks none, of which the moments are NaN."""
+    """Mean and variance a channel over the examples marked in `reference` (all of them where it is
+    None); refuses a reference that is known and marks none, of which the moments are NaN."""
     axes = tuple(range(x.ndim - 1))
     if reference is None:
         mean = jnp.mean(x, axes, keepdims=True)
         return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
     if not isinstance(reference, jax.core.Tracer) and not np.asarray(reference).any():
-        raise ValueError("normalisation needs an example at least to look at, marked as reference and of a weight above 0, got "
-                         "none; give reference=None to look at all")
+        raise ValueError(
+            "normalisation needs an example at least to look at, marked as reference and of a "
+            "weight above 0, got none; give reference=None to look at all"
+        )
     shape = (-1,) + (1,) * (x.ndim - 1)
     share = reference.astype(x.dtype).reshape(shape)
     marked = jnp.sum(share)
     share = share / marked
     over = tuple(range(1, x.ndim - 1))
     mean = jnp.sum(share * jnp.mean(x, over, keepdims=True), 0, keepdims=True)
-    mean = jnp.where(marked > 0, mean, jnp.nan)  # the share of none is NaN, but XLA may leave it out of products with booleans
+    mean = jnp.where(
+        marked > 0, mean, jnp.nan
+    )  # the share of none is NaN, but XLA may leave it out of products with booleans
     return mean, jnp.sum(share * jnp.mean((x - mean) ** 2, over, keepdims=True), 0, keepdims=True)
 
 
 def _group_moments(groups, x, reference=None):
     n, c = x.shape[0], x.shape[-1]
     if c % groups:
-        raise ValueError(f"group_norm needs a number of groups that divides the channels, got {groups} groups and {c} "
-                         "channels; choose a divisor")
+        raise ValueError(
+            f"group_norm needs a number of groups that divides the channels, got {groups} groups "
+            f"and {c} channels; choose a divisor"
+        )
     parts = x.reshape(n, -1, groups, c // groups)
     mean = jnp.mean(parts, (1, 3), keepdims=True)
     variance = jnp.mean((parts - mean) ** 2, (1, 3), keepdims=True)
     shape = (n,) + (1,) * (x.ndim - 2) + (c,)
-    return tuple(jnp.repeat(m[:, 0, :, 0], c // groups, axis=1).reshape(shape) for m in (mean, variance))
+    return tuple(
+        jnp.repeat(m[:, 0, :, 0], c // groups, axis=1).reshape(shape) for m in (mean, variance)
+    )
 
 
 def affine(module: nn.Module, c: int):
@@ -63,7 +73,9 @@ class _Normalise(nn.Module):
     def __call__(self, x, reference=None):
         c = x.shape[-1]
         x, scale, offset = promote_dtype(x, *affine(self, c), dtype=self.dtype)
-        wide = jnp.promote_types(x.dtype, jnp.float32)  # statistics of bfloat16 activations need more bits than it has
+        wide = jnp.promote_types(
+            x.dtype, jnp.float32
+        )  # statistics of bfloat16 activations need more bits than it has
         mean, variance = self.moments(x.astype(wide), reference)
         shape = (1,) * (x.ndim - 1) + (c,)
         gain = scale.astype(wide).reshape(shape) * jax.lax.rsqrt(variance + EPSILON)
@@ -81,7 +93,8 @@ def batch_norm(dtype=None, name=None) -> nn.Module:
     $$ y = \gamma\,(x - \mu_c)/\sqrt{\sigma_c^2 + \epsilon} + \beta, \quad
        \mu_c, \sigma_c^2 \text{ over the examples of } \texttt{reference}. $$
 
-    Statistics belong to each call, so each inner step has its own (per-step statistics, as in MAML++).
+    Statistics belong to each call, so each inner step has its own (per-step statistics, as in
+    MAML++).
 
     Args:
       dtype: Dtype of the computation; None takes that of input and parameters.
@@ -94,17 +107,21 @@ def batch_norm(dtype=None, name=None) -> nn.Module:
       >>> import jax.numpy as jnp
       >>> x = jnp.asarray([[0.0], [2.0], [9.0]], "float32")
       >>> marked = jnp.asarray([True, True, False])
-      >>> y = batch_norm().apply({"params": {"scale": jnp.ones(1), "offset": jnp.zeros(1)}}, x, marked)
+      >>> y = batch_norm().apply(
+      ...     {"params": {"scale": jnp.ones(1), "offset": jnp.zeros(1)}}, x, marked
+      ... )
       >>> y.round(3).tolist()
       [[-1.0], [1.0], [8.0]]
 
-    Paper: Ioffe and Szegedy, "Batch normalization", 2015; Antoniou et al., "How to train your MAML", 2019.
+    Paper: Ioffe and Szegedy, "Batch normalization", 2015; Antoniou et al., "How to train your
+    MAML", 2019.
     """
     return _Normalise(batch_moments, dtype, name=name)
 
 
 def layer_norm(dtype=None, name=None) -> nn.Module:
-    r"""Normalises every example by its mean and variance over all places and channels; ignores `reference`.
+    r"""Normalises every example by its mean and variance over all places and channels; ignores
+    `reference`.
 
     $$ y = \gamma\,(x - \mu_n)/\sqrt{\sigma_n^2 + \epsilon} + \beta $$
 

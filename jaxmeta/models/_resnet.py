@@ -1,4 +1,5 @@
-"""The residual net of few-shot learning. Axis letters: `n` examples, `h`, `w` places, `c` channels."""
+"""The residual net of few-shot learning. Axis letters: `n` examples, `h`, `w` places, `c`
+channels."""
 
 from __future__ import annotations
 
@@ -25,7 +26,14 @@ class _Block(nn.Module):
     @nn.compact
     def __call__(self, x, reference):
         def layer(x, window, name):
-            x = Conv(self.filters, window, nn.initializers.he_normal(), self.convolution, self.dtype, name=f"conv{name}")(x)
+            x = Conv(
+                self.filters,
+                window,
+                nn.initializers.he_normal(),
+                self.convolution,
+                self.dtype,
+                name=f"conv{name}",
+            )(x)
             return self.norm(self.dtype, f"norm{name}")(x, reference)
 
         y = _activation(layer(x, (3, 3), "1"))
@@ -57,17 +65,25 @@ class _ResNet12(nn.Module):
         return Head(self.outputs, self.block["dtype"])(x)
 
 
-def resnet12(outputs: int | None = None, widths: Sequence[int] = (64, 128, 256, 512), norm: Callable = batch_norm,
-             convolution: Callable | None = None, dtype=None) -> Model:
+def resnet12(
+    outputs: int | None = None,
+    widths: Sequence[int] = (64, 128, 256, 512),
+    norm: Callable = batch_norm,
+    convolution: Callable | None = None,
+    dtype=None,
+) -> Model:
     r"""The twelve-layer residual net of few-shot learning, without DropBlock.
 
-    $$ h_{i+1} = \mathrm{pool}_2(a(f_i(h_i) + \mathrm{norm}(h_i * s_i))), \qquad y = \mathrm{mean}_{hw}(h_4) W + b, $$
+    $$ h_{i+1} = \mathrm{pool}_2(a(f_i(h_i) + \mathrm{norm}(h_i * s_i))), \qquad
+       y = \mathrm{mean}_{hw}(h_4) W + b, $$
 
-    where f_i is three 3x3 convolutions, each normalised, and a a leaky relu of slope 0.1 between them.
+    where f_i is three 3x3 convolutions, each normalised, and a a leaky relu of slope 0.1 between
+    them.
 
     Args:
       outputs: Width of the linear head (parameters `head`), or None for the averaged features.
-      widths: Channels of each block (parameters `body/block1/conv1`, ...); (64, 160, 320, 640) is the wide variant.
+      widths: Channels of each block (parameters `body/block1/conv1`, ...); (64, 160, 320, 640) is
+        the wide variant.
       norm: Normalisation: `batch_norm`, `layer_norm`, `group_norm(groups)` or `none`.
       convolution: `(x, kernel) -> y` such as `lax_conv`; None takes the fastest on the backend.
       dtype: Dtype of the computation; None takes that of input and parameters (which are float32).
@@ -76,7 +92,8 @@ def resnet12(outputs: int | None = None, widths: Sequence[int] = (64, 128, 256, 
       A `Model` from `x: [n, h, w, c]` to `y: [n, outputs]`, or to features `[n, widths[-1]]`.
 
     Raises:
-      ValueError: At init or apply, for an input of another rank, too small, or of other channels than at init.
+      ValueError: At init or apply, for an input of another rank, too small, or of other channels
+        than at init.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -86,6 +103,9 @@ def resnet12(outputs: int | None = None, widths: Sequence[int] = (64, 128, 256, 
       >>> jax.eval_shape(model.apply, params, x).shape
       (2, 5)
 
-    Paper: Oreshkin et al., "TADAM", 2018; Lee et al., "Meta-learning with differentiable convex optimization", 2019.
+    Paper: Oreshkin et al., "TADAM", 2018; Lee et al., "Meta-learning with differentiable convex
+    optimization", 2019.
     """
-    return linen(_ResNet12(outputs, tuple(widths), dict(norm=norm, convolution=convolution, dtype=dtype)))
+    return linen(
+        _ResNet12(outputs, tuple(widths), dict(norm=norm, convolution=convolution, dtype=dtype))
+    )

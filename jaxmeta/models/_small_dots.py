@@ -1,8 +1,10 @@
-"""Matrix products that stay fast when every task has matrices of its own, at every derivative order.
+"""Matrix products that stay fast when every task has matrices of its own, at every derivative
+order.
 
-Derivatives of `x w` are again products, of three kinds: `x w`, `g w^T` and `x^T g`. Batched over tasks, XLA's CPU backend
-has a fast kernel for the first two only, and derivatives of `x^T g` as automatic differentiation writes them come out
-transposed. So the three are one primitive, which knows each other kind as its derivative and turns x before it multiplies.
+Derivatives of `x w` are again products, of three kinds: `x w`, `g w^T` and `x^T g`. Batched over
+tasks, XLA's CPU backend has a fast kernel for the first two only, and derivatives of `x^T g` as
+automatic differentiation writes them come out transposed. So the three are one primitive, which
+knows each other kind as its derivative and turns x before it multiplies.
 
 Axis letters: `n` examples, `d` features in, `e` features out.
 """
@@ -14,7 +16,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-# The axes that are summed and the axes that are kept, left and right, counted from the last; all before them are tasks'.
+# The axes that are summed and the axes that are kept, left and right, counted from the last; all
+# before them are tasks'.
 _SUMMED = {"x w": (-1, -2), "g wT": (-1, -1), "xT g": (-2, -2)}
 _KEPT = {"x w": (-2, -1), "g wT": (-2, -2), "xT g": (-1, -1)}
 
@@ -45,8 +48,8 @@ def _dot(a, b, kind):
 
 
 def _turning(a, b, kind):
-    """As `_dot`, with x turned in memory first, or XLA would fold the turning into the product again. A row or a column
-    needs none."""
+    """As `_dot`, with x turned in memory first, or XLA would fold the turning into the product
+    again. A row or a column needs none."""
     if kind == "xT g" and a.ndim > 2 and min(a.shape[-1], b.shape[-1]) > 1:
         return _dot(lax.optimization_barrier(a.swapaxes(-1, -2)), b, "x w")
     return _dot(a, b, kind)
@@ -84,8 +87,10 @@ def _batch(operands, axes, kind):
         a = jnp.moveaxis(a, left, -3)
         rows = _bind(kind, a.reshape(*a.shape[:-3], -1, a.shape[-1]), b)
         return rows.reshape(*a.shape[:-1], rows.shape[-1]), a.ndim - 3
-    a, b = (jnp.broadcast_to(x[None], (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-            for x, axis in zip(operands, axes))
+    a, b = (
+        jnp.broadcast_to(x[None], (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+        for x, axis in zip(operands, axes)
+    )
     return _bind(kind, a, b), 0
 
 

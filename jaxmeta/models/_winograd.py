@@ -1,15 +1,20 @@
-r"""A convolution block (convolution, batch norm, relu, 2x2 max pooling) in the order that costs least on a CPU.
+r"""A convolution block (convolution, batch norm, relu, 2x2 max pooling) in the order that costs
+least on a CPU.
 
-1. The convolution is Winograd's F(2x2, 3x3): an output tile of 2x2 from an input tile of 4x4 by 16 products where 36
-   are usual. A tile is exactly a pooling window, so the output is left in *phases*, `[4, i, j, n, c]`: the place in
-   the window, the window, the example, the channel; pooling is a maximum over the leading axis.
-2. relu and normalisation are monotone, so they commute with the maximum once the sign s of the scale is moved into
-   the filters, $\gamma\,\hat z(k) + \beta = |\gamma|\,\hat z(s k) + \beta$: only mean and variance see the full size.
-3. With few input channels z = P K is a product of narrow patches P and its moments follow from those of P,
-   $\mu_z = \mu_P K$ and $\sigma_z^2 = \mathrm{diag}(K^T C_P K)$, which do not even touch z.
+1. The convolution is Winograd's F(2x2, 3x3): an output tile of 2x2 from an input tile of 4x4 by 16
+   products where 36 are usual. A tile is exactly a pooling window, so the output is left in
+   *phases*, `[4, i, j, n, c]`: the place in the window, the window, the example, the channel;
+   pooling is a maximum over the leading axis.
+2. relu and normalisation are monotone, so they commute with the maximum once the sign s of the
+   scale is moved into the filters, $\gamma\,\hat z(k) + \beta = |\gamma|\,\hat z(s k) + \beta$:
+   only mean and variance see the full size.
+3. With few input channels z = P K is a product of narrow patches P and its moments follow from
+   those of P, $\mu_z = \mu_P K$ and $\sigma_z^2 = \mathrm{diag}(K^T C_P K)$, which do not even
+   touch z.
 
-Values and derivatives of all orders are those of the plain order, away from ties of the maximum. Axis letters: `n`
-examples, `h`, `w` places, `i`, `j` pooling windows (rounded up), `c` channels in, `d` channels out.
+Values and derivatives of all orders are those of the plain order, away from ties of the maximum.
+Axis letters: `n` examples, `h`, `w` places, `i`, `j` pooling windows (rounded up), `c` channels in,
+`d` channels out.
 
 Paper: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
 """
@@ -37,7 +42,8 @@ def _half(a, b, c, d, axis):
 
 
 def _windows(x):
-    """`[h, w, n, c]` padded with zeros to `[i + 1, 2, j + 1, 2, n, c]`: windows of two, shifted by one."""
+    """`[h, w, n, c]` padded with zeros to `[i + 1, 2, j + 1, 2, n, c]`: windows of two, shifted by
+    one."""
     h, w, n, c = x.shape
     i, j = (h + 1) // 2, (w + 1) // 2
     x = jnp.pad(x, ((1, 2 * i + 1 - h), (1, 2 * j + 1 - w), (0, 0), (0, 0)))
@@ -87,12 +93,15 @@ def _output_transpose(y):
 
 
 def _winograd(x, kernel):
-    """The convolution of `[h, w, n, c]` with `[3, 3, c, d]` in phases; those past an odd edge are not zero."""
+    """The convolution of `[h, w, n, c]` with `[3, 3, c, d]` in phases; those past an odd edge are
+    not zero."""
     h, w, n, c = x.shape
     d = kernel.shape[-1]
     tiles = linear_map(_input, _input_transpose(h, w), x)
     filters = jnp.asarray(np.kron(_FILTER, _FILTER), x.dtype) @ kernel.swapaxes(2, 3).reshape(9, -1)
-    products = lax.dot_general(tiles.reshape(16, -1, c), filters.reshape(16, d, c), (((2,), (2,)), ((0,), (0,))))
+    products = lax.dot_general(
+        tiles.reshape(16, -1, c), filters.reshape(16, d, c), (((2,), (2,)), ((0,), (0,)))
+    )
     return linear_map(_output, _output_transpose, products.reshape(*tiles.shape[:-1], d))
 
 
@@ -105,11 +114,18 @@ def _phase_patches(x):
         return y[p // 2 : p // 2 + i, p % 2, q // 2 : q // 2 + j, q % 2]
 
     places = [(p, q) for p in range(3) for q in range(3)]
-    return jnp.stack([jnp.concatenate([neighbour(a + p, b + q) for p, q in places], -1) for a in (0, 1) for b in (0, 1)])
+    return jnp.stack(
+        [
+            jnp.concatenate([neighbour(a + p, b + q) for p, q in places], -1)
+            for a in (0, 1)
+            for b in (0, 1)
+        ]
+    )
 
 
 def _weights(h, w, n, reference, dtype):
-    """What each place and example counts in the statistics, in phases, as a row that sums to one."""
+    """What each place and example counts in the statistics, in phases, as a row that sums to
+    one."""
     inside = np.zeros((2 * ((h + 1) // 2), 2 * ((w + 1) // 2)))
     inside[:h, :w] = 1 / (h * w)
     inside = inside.reshape(inside.shape[0] // 2, 2, -1, 2).transpose(1, 3, 0, 2).reshape(-1, 1)
@@ -127,17 +143,22 @@ def _choice(y):
 
 
 def _pick(y, choice):
-    return jnp.where(choice < 2, jnp.where(choice < 1, y[0], y[1]), jnp.where(choice < 3, y[2], y[3]))
+    return jnp.where(
+        choice < 2, jnp.where(choice < 1, y[0], y[1]), jnp.where(choice < 3, y[2], y[3])
+    )
 
 
 def _spread(y, choice):
-    return jnp.where(choice[None] == jnp.arange(4, dtype=jnp.int8).reshape(4, 1, 1, 1, 1), y[None], 0)
+    return jnp.where(
+        choice[None] == jnp.arange(4, dtype=jnp.int8).reshape(4, 1, 1, 1, 1), y[None], 0
+    )
 
 
 def block(x, kernel, scale, offset, reference=None):
     r"""Convolution, batch norm, relu and 2x2 max pooling of images with examples next to last.
 
-    $$ y = \mathrm{pool}_2(\mathrm{relu}(\gamma\,(z - \mu_z)/\sqrt{\sigma_z^2 + \epsilon} + \beta)), \quad z = x * k $$
+    $$ y = \mathrm{pool}_2(\mathrm{relu}(\gamma\,(z - \mu_z)/\sqrt{\sigma_z^2 + \epsilon}
+       + \beta)), \quad z = x * k $$
 
     Args:
       x: Images, `[h, w, n, c]`, at least 2 by 2.

@@ -1,5 +1,5 @@
-"""Pictures of data, of estimators and of runs: of a run its training, its learning within an episode and an episode, from
-its files."""
+"""Pictures of data, of estimators and of runs: of a run its training, its learning within an
+episode and an episode, from its files."""
 
 from jaxmeta.report._comparison import draw_comparison
 from jaxmeta.report._curves import draw_steps, draw_training
@@ -9,5 +9,16 @@ from jaxmeta.report._hierarchy import draw_affinity, draw_tree
 from jaxmeta.report._page import report, write
 from jaxmeta.report._tying import draw_sharing
 
-__all__ = ["Episode", "draw_affinity", "draw_comparison", "draw_episode", "draw_sharing", "draw_steps", "draw_training",
-           "draw_tree", "report", "show_data", "write"]
+__all__ = [
+    "Episode",
+    "draw_affinity",
+    "draw_comparison",
+    "draw_episode",
+    "draw_sharing",
+    "draw_steps",
+    "draw_training",
+    "draw_tree",
+    "report",
+    "show_data",
+    "write",
+]

@@ -14,7 +14,8 @@ _CLASSES, _EXAMPLES = 6, 4  # of each split, at most
 
 
 def show_data(dataset: Dataset, path: str | Path) -> None:
-    """Draws examples of some classes of every split, a row a class, evenly spread over the split's classes.
+    """Draws examples of some classes of every split, a row a class, evenly spread over the split's
+    classes.
 
     Args:
       dataset: The whole set.
@@ -27,25 +28,37 @@ def show_data(dataset: Dataset, path: str | Path) -> None:
     figure = new_figure(4.4 * wide * len(dataset.splits), 1.0 * _CLASSES + 0.6)
     parts = np.atleast_1d(figure.subfigures(1, len(dataset.splits)))
     # A percentile: one spike would press all other windows flat.
-    top = float(dataset.inputs.max() if dataset.inputs.ndim == 4 else np.percentile(np.abs(dataset.inputs), 99.5))
+    top = float(
+        dataset.inputs.max()
+        if dataset.inputs.ndim == 4
+        else np.percentile(np.abs(dataset.inputs), 99.5)
+    )
     for part, which in zip(parts, dataset.splits):
         _draw_split(part, dataset.split(which), which, top)
     if dataset.inputs.ndim == 3:
-        figure.supxlabel(f"time: {dataset.inputs.shape[1]} samples; value: -{top:.3g} to {top:.3g}, all "
-                         f"{dataset.inputs.shape[2]} channels in the source's units", fontsize=9)
+        figure.supxlabel(
+            f"time: {dataset.inputs.shape[1]} samples; value: -{top:.3g} to {top:.3g}, all "
+            f"{dataset.inputs.shape[2]} channels in the source's units",
+            fontsize=9,
+        )
     figure.savefig(path, dpi=110)
 
 
 def _draw_split(figure, part: Dataset, which: str, top: float) -> None:
-    figure.suptitle(f"{which}: {len(part.class_names)} classes, {len(part.group_names)} groups, {len(part):,} examples",
-                    fontsize=11)
+    figure.suptitle(
+        f"{which}: {len(part.class_names)} classes, {len(part.group_names)} groups, {len(part):,} "
+        "examples",
+        fontsize=11,
+    )
     present = np.unique(part.labels)
     chosen = present[np.linspace(0, len(present) - 1, min(_CLASSES, len(present))).astype(int)]
     grid = figure.subplots(len(chosen), _EXAMPLES, squeeze=False)
     for row, label in zip(grid, chosen):
         members = np.flatnonzero(part.labels == label)
-        members = members[np.linspace(0, len(members) - 1, min(_EXAMPLES, len(members))).astype(int)]
-        for axes in row[len(members):]:
+        members = members[
+            np.linspace(0, len(members) - 1, min(_EXAMPLES, len(members))).astype(int)
+        ]
+        for axes in row[len(members) :]:
             axes.axis("off")
         for axes, member in zip(row, members):
             draw_input(axes, part.inputs[member], top)

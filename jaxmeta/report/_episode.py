@@ -17,7 +17,8 @@ class Episode:
     """One episode and what was predicted in it.
 
     Attributes:
-      support: `[W, S, ...]`, inputs class by class: images `[h, w, c]` from 0 to 1, or windows `[l, c]`.
+      support: `[W, S, ...]`, inputs class by class: images `[h, w, c]` from 0 to 1, or windows
+        `[l, c]`.
       query: `[W, Q, ...]`.
       predicted: `[W, Q]` integers, the class that each query was taken for.
     """
@@ -38,7 +39,8 @@ class Episode:
 
 
 def draw_episode(figure, episode: Episode) -> None:
-    """Draws support and query, a row a class; a query's frame says whether it was recognised, its caption what for what.
+    """Draws support and query, a row a class; a query's frame says whether it was recognised, its
+    caption what for what.
 
     Args:
       figure: A matplotlib Figure or SubFigure, laid out by 'constrained'.
@@ -49,7 +51,11 @@ def draw_episode(figure, episode: Episode) -> None:
     # Cells about as wide as high: what is left of the width stands empty at both sides.
     cells = shots + _GAP + queries
     side = max(0.01, (ways * figure.bbox.width / figure.bbox.height - cells) / 2)
-    grid = figure.add_gridspec(ways, shots + queries + 3, width_ratios=[side] + [1] * shots + [_GAP] + [1] * queries + [side])
+    grid = figure.add_gridspec(
+        ways,
+        shots + queries + 3,
+        width_ratios=[side] + [1] * shots + [_GAP] + [1] * queries + [side],
+    )
     top = 1.0 if episode.support.ndim == 5 else np.percentile(np.abs(episode.support), 99.5)
     for way in range(ways):
         for column in range(shots + queries):
@@ -60,19 +66,27 @@ def draw_episode(figure, episode: Episode) -> None:
             if not column:
                 axes.set_ylabel(f"class {way + 1}", fontsize=9)
             if not way and not place:
-                axes.set_title("query: what is to be recognised" if asked else "support", fontsize=10, loc="left")
+                axes.set_title(
+                    "query: what is to be recognised" if asked else "support",
+                    fontsize=10,
+                    loc="left",
+                )
             if asked:
                 taken = int(episode.predicted[way, place])
                 _frame(axes, _RIGHT if taken == way else _WRONG)
                 if taken != way:
                     axes.set_xlabel(f"taken for {taken + 1}", fontsize=8, color=_WRONG, labelpad=2)
     recognised = np.mean(episode.predicted == np.arange(len(episode.predicted))[:, None])
-    figure.suptitle(f"A test episode: {len(episode.support)} new classes, {recognised:.0%} of the queries recognised "
-                    "(green frames)", fontsize=12)
+    figure.suptitle(
+        f"A test episode: {len(episode.support)} new classes, {recognised:.0%} of the queries "
+        "recognised (green frames)",
+        fontsize=12,
+    )
 
 
 def draw_input(axes, x: np.ndarray, top: float) -> None:
-    """Draws one input without ticks: an image, strokes dark on light, or the channels of a window from -top to top."""
+    """Draws one input without ticks: an image, strokes dark on light, or the channels of a window
+    from -top to top."""
     axes.set_xticks([])
     axes.set_yticks([])
     if x.ndim == 3:

@@ -17,8 +17,12 @@ _ROW, _CELL, _TALLEST = 0.18, 0.42, 30.0  # inches a leaf, a written cell, and a
 _WRITTEN = 12  # concepts up to which a matrix has its numbers written in
 
 
-def draw_tree(tree: Tree, path: str | Path, names: Sequence[str] | Mapping[Hashable, str] | None = None,
-              values: Sequence[float] | None = None) -> None:
+def draw_tree(
+    tree: Tree,
+    path: str | Path,
+    names: Sequence[str] | Mapping[Hashable, str] | None = None,
+    values: Sequence[float] | None = None,
+) -> None:
     """Draws a tree of any arity from its heights, the root left, a row a concept.
 
     Args:
@@ -33,8 +37,10 @@ def draw_tree(tree: Tree, path: str | Path, names: Sequence[str] | Mapping[Hasha
     """
     names = _names(names, tree.concepts)
     if values is not None and np.shape(values) != (tree.nodes,):
-        raise ValueError(f"values must be one a node, shape ({tree.nodes},), got {np.shape(values)}; "
-                         "give NaN for nodes without one")
+        raise ValueError(
+            f"values must be one a node, shape ({tree.nodes},), got {np.shape(values)}; "
+            "give NaN for nodes without one"
+        )
     figure = new_figure(7, _height(tree.size))
     axes = figure.subplots()
     _draw(axes, tree)
@@ -43,32 +49,47 @@ def draw_tree(tree: Tree, path: str | Path, names: Sequence[str] | Mapping[Hasha
     if values is not None:
         rows = _rows(tree)
         for node in np.flatnonzero(~np.isnan(values)):
-            axes.annotate(f"{values[node]:.3g}", (tree.heights[node], rows[node]), fontsize=7, color="C3",
-                          textcoords="offset points", xytext=(2, 2))
+            axes.annotate(
+                f"{values[node]:.3g}",
+                (tree.heights[node], rows[node]),
+                fontsize=7,
+                color="C3",
+                textcoords="offset points",
+                xytext=(2, 2),
+            )
     figure.savefig(path, dpi=110)
 
 
-def draw_affinity(affinity, path: str | Path, tree: Tree | None = None,
-                  names: Sequence[str] | Mapping[Hashable, str] | None = None) -> None:
-    """Draws an affinity as a matrix; with a tree, in the order of its leaves, the dendrogram beside it.
+def draw_affinity(
+    affinity,
+    path: str | Path,
+    tree: Tree | None = None,
+    names: Sequence[str] | Mapping[Hashable, str] | None = None,
+) -> None:
+    """Draws an affinity as a matrix; with a tree, in the order of its leaves, the dendrogram beside
+    it.
 
     Colours span what is off the diagonal.
 
     Args:
-      affinity: [C, C], row and column by the tree's leaf numbers, from the concept of the row to that of the column.
+      affinity: [C, C], row and column by the tree's leaf numbers, from the concept of the row to
+        that of the column.
       path: Of the picture, as matplotlib takes it.
       tree: Over the same concepts.
       names: Of the concepts, by leaf or by concept; by default the tree's concepts, or numbers.
 
     Raises:
-      ValueError: For an affinity that is not square or not over the tree's concepts, or names of another number.
+      ValueError: For an affinity that is not square or not over the tree's concepts, or names of
+        another number.
       OSError: If it cannot be written.
     """
     affinity = np.asarray(affinity, float)
     size = len(affinity) if tree is None else tree.size
     if affinity.shape != (size, size) or not size:
-        raise ValueError(f"affinity must be square, one row a concept{f' of the tree, {size}' if tree else ''}, got shape "
-                         f"{affinity.shape}; give the affinity of the tree's concepts")
+        raise ValueError(
+            f"affinity must be square, one row a concept{f' of the tree, {size}' if tree else ''}, "
+            f"got shape {affinity.shape}; give the affinity of the tree's concepts"
+        )
     names = _names(names, range(size) if tree is None else tree.concepts)
     order = list(range(size)) if tree is None else _leaves(tree)
     written = size <= _WRITTEN
@@ -87,13 +108,22 @@ def draw_affinity(affinity, path: str | Path, tree: Tree | None = None,
     _label(axes, [names[leaf] for leaf in order], figure)
     if tree is not None:
         beside.tick_params(axis="y", length=0, labelleft=False)
-    axes.set_xticks(range(size), [names[leaf] for leaf in order], rotation=90, fontsize=_font(size, figure))
+    axes.set_xticks(
+        range(size), [names[leaf] for leaf in order], rotation=90, fontsize=_font(size, figure)
+    )
     axes.set_title("affinity from row to column", fontsize=10)
     if written:
         for row, column in np.argwhere(np.isfinite(shown)):
             dark = shown[row, column] < (low + high) / 2
-            axes.text(column, row, f"{shown[row, column] + 0.0:.2g}", ha="center", va="center", fontsize=7,
-                      color="white" if dark else "black")
+            axes.text(
+                column,
+                row,
+                f"{shown[row, column] + 0.0:.2g}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if dark else "black",
+            )
     figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     figure.savefig(path, dpi=110)
 
@@ -106,8 +136,13 @@ def _draw(axes, tree: Tree) -> None:
     for node in tree.inner:
         children = tree.children[node]
         up.append([(tree.heights[node], rows[child]) for child in (children[0], children[-1])])
-        across.extend([(tree.heights[child], rows[child]), (tree.heights[node], rows[child])] for child in children)
-    axes.add_collection(LineCollection([*across, *up], colors="0.25", linewidths=1.2, capstyle="projecting"))
+        across.extend(
+            [(tree.heights[child], rows[child]), (tree.heights[node], rows[child])]
+            for child in children
+        )
+    axes.add_collection(
+        LineCollection([*across, *up], colors="0.25", linewidths=1.2, capstyle="projecting")
+    )
     top = tree.heights[tree.root] or 1.0
     axes.set(xlim=(1.03 * top, min(0.0, *tree.heights)), ylim=(tree.size - 0.5, -0.5))
     axes.spines[["left", "top", "right"]].set_visible(False)
@@ -131,7 +166,8 @@ def _leaves(tree: Tree) -> list[int]:
 
 
 def _rows(tree: Tree) -> np.ndarray:
-    """[N], the row of each leaf, and of an inner node the middle between its first and its last child."""
+    """[N], the row of each leaf, and of an inner node the middle between its first and its last
+    child."""
     rows = np.zeros(tree.nodes)
     rows[_leaves(tree)] = range(tree.size)
     for node in reversed(tree.inner):
@@ -149,7 +185,9 @@ def _names(names, concepts: Sequence[Hashable]) -> list[str]:
             raise ValueError(f"names must name every concept, got none for {lacking}; add them")
         names = [names[concept] for concept in concepts]
     if len(names) != len(concepts):
-        raise ValueError(f"names must be one a concept, {len(concepts)}, got {len(names)}; give one for each")
+        raise ValueError(
+            f"names must be one a concept, {len(concepts)}, got {len(names)}; give one for each"
+        )
     return list(map(str, names))
 
 

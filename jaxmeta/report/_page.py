@@ -9,12 +9,17 @@ from jaxmeta.report._curves import draw_steps, draw_training
 from jaxmeta.report._episode import Episode, draw_episode
 
 _RESULTS, _EPISODE, _PICTURE = "results.json", "episode.npz", "report.png"
-_NAMES = {"trained": "meta-trained", "untrained": "untrained", "from_scratch": "from scratch, by Adam",
-          "raw_means": "raw inputs, nearest mean"}
+_NAMES = {
+    "trained": "meta-trained",
+    "untrained": "untrained",
+    "from_scratch": "from scratch, by Adam",
+    "raw_means": "raw inputs, nearest mean",
+}
 
 
 def write(folder: str | Path, results: dict, episode: Episode) -> Path:
-    """Writes what `jaxmeta.experiment.judge` and `play` found into a run's folder, and its picture; returns the latter.
+    """Writes what `jaxmeta.experiment.judge` and `play` found into a run's folder, and its picture;
+    returns the latter.
 
     Args:
       folder: Of the run.
@@ -28,7 +33,8 @@ def write(folder: str | Path, results: dict, episode: Episode) -> Path:
 
 
 def report(folder: str | Path) -> Path:
-    """Draws a run's training, its learning within an episode, and an episode, from the files in its folder.
+    """Draws a run's training, its learning within an episode, and an episode, from the files in its
+    folder.
 
     Args:
       folder: Of a run that has been judged: with metrics.jsonl, results.json and episode.npz.
@@ -40,11 +46,18 @@ def report(folder: str | Path) -> Path:
       FileNotFoundError: If one of the three is not there.
     """
     folder = Path(folder)
-    missing = [name for name in ("metrics.jsonl", _RESULTS, _EPISODE) if not (folder / name).is_file()]
+    missing = [
+        name for name in ("metrics.jsonl", _RESULTS, _EPISODE) if not (folder / name).is_file()
+    ]
     if missing:
-        raise FileNotFoundError(f"{folder} lacks {missing[0]}; give the folder of a run that jaxmeta train has finished")
+        raise FileNotFoundError(
+            f"{folder} lacks {missing[0]}; give the folder of a run that jaxmeta train has finished"
+        )
     results = json.loads((folder / _RESULTS).read_text(encoding="utf-8"))
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [
+        json.loads(line)
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     figure = new_figure(12, 10)
     curves, shown = figure.subfigures(2, 1, height_ratios=(1, 1.35))
     left, right = curves.subplots(1, 2)
@@ -52,11 +65,18 @@ def report(folder: str | Path) -> Path:
     curves_of = {name: values for name, values in results["curves"].items() if len(values) > 1}
     draw_training(left, *_accuracies(records))
     draw_steps(
-        right, {text: curves_of[name] for name, text in _NAMES.items() if name in curves_of},
-        {text: results[name]["accuracy"] for name, text in _NAMES.items() if name not in curves_of}, 1 / results["ways"])
+        right,
+        {text: curves_of[name] for name, text in _NAMES.items() if name in curves_of},
+        {text: results[name]["accuracy"] for name, text in _NAMES.items() if name not in curves_of},
+        1 / results["ways"],
+    )
     trained = results["trained"]
-    curves.suptitle(f"{results['ways']}-way {results['shots']}-shot on new classes: {100 * trained['accuracy']:.1f} ± "
-                    f"{100 * trained['half']:.1f} % over {results['episodes']} test episodes", fontsize=13)
+    curves.suptitle(
+        f"{results['ways']}-way {results['shots']}-shot on new classes: "
+        f"{100 * trained['accuracy']:.1f} ± {100 * trained['half']:.1f} % over "
+        f"{results['episodes']} test episodes",
+        fontsize=13,
+    )
     draw_episode(shown, Episode.read(folder / _EPISODE))
     figure.savefig(folder / _PICTURE, dpi=110)
     return folder / _PICTURE
@@ -74,9 +94,14 @@ def new_figure(width: float, height: float):
 
 def _accuracies(records: list[dict]):
     """(meta-batch, accuracy) of training, and (meta-batch, mean, lower, upper) of validation."""
-    train = [(record["step"], record["accuracy"]) for record in records if record["split"] == "train"]
-    validation = [(record["step"], record["accuracy"], *_ends(record)) for record in records
-                  if record["split"] == "validation"]
+    train = [
+        (record["step"], record["accuracy"]) for record in records if record["split"] == "train"
+    ]
+    validation = [
+        (record["step"], record["accuracy"], *_ends(record))
+        for record in records
+        if record["split"] == "validation"
+    ]
     return train, validation
 
 

@@ -6,12 +6,37 @@ from jaxmeta.tasks._inductive import inductive
 from jaxmeta.tasks._labelled import labelled
 from jaxmeta.tasks._planted import planted, planted_examples, planted_means
 from jaxmeta.tasks._pool import Pool, pool
-from jaxmeta.tasks._quadratic import Quadratic, quadratic_adapted, quadratic_learner, quadratic_meta_gradient, quadratics
+from jaxmeta.tasks._quadratic import (
+    Quadratic,
+    quadratic_adapted,
+    quadratic_learner,
+    quadratic_meta_gradient,
+    quadratics,
+)
 from jaxmeta.tasks._regression import sinusoids
 from jaxmeta.tasks._stream import stream
 
 __all__ = [
-    "Pool", "Quadratic", "augmented", "each_of", "episodes", "inductive", "labelled", "original", "planted", "planted_examples",
-    "planted_means", "pool", "quadratic_adapted", "quadratic_learner", "quadratic_meta_gradient", "quadratics", "reflections",
-    "rotations", "sessions", "sinusoids", "stream", "warps",
+    "Pool",
+    "Quadratic",
+    "augmented",
+    "each_of",
+    "episodes",
+    "inductive",
+    "labelled",
+    "original",
+    "planted",
+    "planted_examples",
+    "planted_means",
+    "pool",
+    "quadratic_adapted",
+    "quadratic_learner",
+    "quadratic_meta_gradient",
+    "quadratics",
+    "reflections",
+    "rotations",
+    "sessions",
+    "sinusoids",
+    "stream",
+    "warps",
 ]

@@ -1,6 +1,7 @@
 """N-way K-shot episodes, drawn on the device inside the jitted step.
 
-Axis letters: `G` groups (alphabets, persons), `C` classes, `W` ways, `S` shots, `Q` queries a class.
+Axis letters: `G` groups (alphabets, persons), `C` classes, `W` ways, `S` shots, `Q` queries a
+class.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from jaxmeta.tasks._pool import Pool, Table
 
 
 class Variants(NamedTuple):
-    """Transformations that make new classes of a class: `apply(inputs, i)` is variant i of `count`; 0 is the original."""
+    """Transformations that make new classes of a class: `apply(inputs, i)` is variant i of `count`;
+    0 is the original."""
 
     count: int
     apply: Callable[[Array, Array], Array]
@@ -37,55 +39,73 @@ original = Variants(1, lambda inputs, index: inputs)
 """Every class as it is."""
 
 rotations = Variants(4, _rotate)
-"""Images `[..., h, h, c]` turned by 0, 90, 180 and 270 degrees are four classes (Santoro et al., ICML 2016)."""
+"""Images `[..., h, h, c]` turned by 0, 90, 180 and 270 degrees are four classes (Santoro et al.,
+ICML 2016)."""
 
-reflections = Variants(2, lambda images, mirrored: jnp.where(mirrored, jnp.flip(images, -2), images))
+reflections = Variants(
+    2, lambda images, mirrored: jnp.where(mirrored, jnp.flip(images, -2), images)
+)
 """Images `[..., h, w, c]` and their mirror images are two classes."""
 
 
 @functools.cache
 def each_of(first: Variants, second: Variants) -> Variants:
-    """Every variant of the first in every variant of the second: `each_of(rotations, reflections)` are eight classes."""
-    return Variants(first.count * second.count, lambda inputs, index: second.apply(
-        first.apply(inputs, index // second.count), index % second.count))
+    """Every variant of the first in every variant of the second: `each_of(rotations, reflections)`
+    are eight classes."""
+    return Variants(
+        first.count * second.count,
+        lambda inputs, index: second.apply(
+            first.apply(inputs, index // second.count), index % second.count
+        ),
+    )
 
 
 def episodes(pool: Pool, ways: int, shots: int, queries: int, variants: Variants = original):
-    """The sampler of N-way K-shot episodes: classes without replacement, support and query disjoint.
+    """The sampler of N-way K-shot episodes: classes without replacement, support and query
+    disjoint.
 
-    A group is drawn uniformly from those with enough classes, then `ways` of its classes that have enough examples, then
-    `shots + queries` examples of each. Labels are 0 to ways - 1 in the order drawn.
+    A group is drawn uniformly from those with enough classes, then `ways` of its classes that have
+    enough examples, then `shots + queries` examples of each. Labels are 0 to ways - 1 in the order
+    drawn.
 
-    Of a pool with bouts, support and query of a class come from different ones: a fair coin gives each bout to the support or
-    to the query, given that both get enough; then shots and queries are drawn uniformly from the examples of their bouts.
-    Where every example is a bout of its own, episodes are as likely as those of a pool without.
+    Of a pool with bouts, support and query of a class come from different ones: a fair coin gives
+    each bout to the support or to the query, given that both get enough; then shots and queries are
+    drawn uniformly from the examples of their bouts. Where every example is a bout of its own,
+    episodes are as likely as those of a pool without.
 
     Args:
       pool: One split's examples.
       ways: W, classes in an episode.
       shots: S, support examples a class.
       queries: Q, query examples a class.
-      variants: What makes several classes of one, such as `rotations`. Variants of one class may meet in an episode.
+      variants: What makes several classes of one, such as `rotations`. Variants of one class may
+        meet in an episode.
 
     Returns:
-      `key -> Task` with x `[W * S, ...]` and `[W * Q, ...]`, class by class; a pytree, so that jitted functions take the
-      examples as an argument and not as a constant.
+      `key -> Task` with x `[W * S, ...]` and `[W * Q, ...]`, class by class; a pytree, so that
+      jitted functions take the examples as an argument and not as a constant.
 
     Raises:
-      ValueError: If no group has `ways` classes with `shots + queries` examples, in bouts that can be parted so.
+      ValueError: If no group has `ways` classes with `shots + queries` examples, in bouts that can
+        be parted so.
 
     References: Vinyals et al., Matching networks, NeurIPS 2016.
 
     >>> from jaxmeta.tasks import pool
     >>> windows, labels, bouts = np.arange(8.0)[:, None], np.repeat([0, 1], 4), np.arange(8) // 2
-    >>> task = episodes(pool(windows, labels, bouts=bouts), ways=2, shots=2, queries=2)(jax.random.key(0))
+    >>> task = episodes(pool(windows, labels, bouts=bouts), ways=2, shots=2, queries=2)(
+    ...     jax.random.key(0)
+    ... )
     >>> set((task.support.x // 2).ravel().tolist()) & set((task.query.x // 2).ravel().tolist())
     set()
     """
-    return jax.tree_util.Partial(_sampling(shots, variants), pool, drawer(pool.table, ways, shots, queries, variants))
+    return jax.tree_util.Partial(
+        _sampling(shots, variants), pool, drawer(pool.table, ways, shots, queries, variants)
+    )
 
 
-# One function for all samplers of a setting, so that jitted functions see that two of them differ in their arrays alone.
+# One function for all samplers of a setting, so that jitted functions see that two of them differ
+# in their arrays alone.
 @functools.cache
 def _sampling(shots: int, variants: Variants):
     @Function
@@ -97,7 +117,8 @@ def _sampling(shots: int, variants: Variants):
 
 
 class Drawn(NamedTuple):
-    """What an episode consists of: `members` `[W, S + Q]` positions, `variants` `[W]`, `group` a scalar."""
+    """What an episode consists of: `members` `[W, S + Q]` positions, `variants` `[W]`, `group` a
+    scalar."""
 
     members: Int[Array, "W n"]
     variants: Int[Array, " W"]
@@ -112,23 +133,36 @@ def drawer(table: Table, ways: int, shots: int, queries: int, variants: Variants
     classes = int(enough.sum(1).max()) * variants.count
     if classes < ways:
         have = f"the largest group has {classes}" if len(enough) > 1 else f"there are {classes}"
-        cures = [f"at most {classes} ways"] * (classes > 0) + _fewer(table, -(-ways // variants.count), shots)
+        cures = [f"at most {classes} ways"] * (classes > 0) + _fewer(
+            table, -(-ways // variants.count), shots
+        )
         cure = f"{'take ' if classes else ''}{' or '.join(cures)}" if cures else "give more data"
-        need = f"with at least {shots + queries} examples each" if table.bouts is None else \
-            f"of which some bouts hold {shots} examples and the others {queries}"
-        raise ValueError(f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes {need}, {have}; "
-                         f"{cure}")
+        need = (
+            f"with at least {shots + queries} examples each"
+            if table.bouts is None
+            else f"of which some bouts hold {shots} examples and the others {queries}"
+        )
+        raise ValueError(
+            f"{ways}-way episodes of {shots} shots and {queries} queries need {ways} classes "
+            f"{need}, {have}; {cure}"
+        )
     eligible = jnp.asarray(enough & (enough.sum(1, keepdims=True) * variants.count >= ways))
     return jax.tree_util.Partial(_drawing(ways, shots, queries, variants), table, eligible)
 
 
 def _queries(table: Table, shots: int) -> Int[np.ndarray, "G C"]:
     """The most queries that each class has beside so many shots."""
-    return np.asarray(table.counts) - shots if table.bouts is None else most_queries(np.asarray(table.bouts.sizes), shots)
+    return (
+        np.asarray(table.counts) - shots
+        if table.bouts is None
+        else most_queries(np.asarray(table.bouts.sizes), shots)
+    )
 
 
 def _fewer(table: Table, classes: int, shots: int) -> list[str]:
-    """What so many classes of some group can serve, in words; nothing where they cannot serve at all."""
+    """What so many classes of some group can serve, in words; nothing where they cannot serve at
+    all."""
+
     def most(shots):
         queries = np.sort(_queries(table, shots), axis=1)[:, ::-1][:, :classes]
         return int(queries.min(1).max()) if queries.shape[1] == classes else 0
@@ -163,12 +197,16 @@ def _drawing(ways: int, shots: int, queries: int, variants: Variants):
         scores, coins = jnp.split(uniform, [held.shape[1]], axis=1)
         sides = jax.vmap(functools.partial(parted, shots=shots, queries=queries))(coins, sizes)
         support = jnp.take_along_axis(sides, of, axis=1)
-        return jnp.concatenate([_highest(scores, held & support, shots), _highest(scores, held & ~support, queries)], 1)
+        return jnp.concatenate(
+            [_highest(scores, held & support, shots), _highest(scores, held & ~support, queries)], 1
+        )
 
     return draw
 
 
-def _without_replacement(key, available: Bool[Array, "*rows n"], count: int) -> Int[Array, "*rows count"]:
+def _without_replacement(
+    key, available: Bool[Array, "*rows n"], count: int
+) -> Int[Array, "*rows count"]:
     return _highest(jax.random.uniform(key, available.shape, jnp.float32), available, count)
 
 
@@ -186,7 +224,9 @@ def _numbered(inputs) -> Examples:
     """Inputs `[W, n, ...]` in a row, labelled 0 to W - 1."""
     inputs = in_floats(inputs)
     ways, each = inputs.shape[:2]
-    return Examples(inputs.reshape(ways * each, *inputs.shape[2:]), jnp.repeat(jnp.arange(ways), each))
+    return Examples(
+        inputs.reshape(ways * each, *inputs.shape[2:]), jnp.repeat(jnp.arange(ways), each)
+    )
 
 
 def in_floats(inputs):
@@ -195,10 +235,12 @@ def in_floats(inputs):
 
 
 def sessions(support: Pool, query: Pool, shots: int, queries: int):
-    """The sampler of tasks of one group in all classes, learnt in one session and judged in another.
+    """The sampler of tasks of one group in all classes, learnt in one session and judged in
+    another.
 
-    A group is drawn uniformly from those that have enough of every class in both pools. Classes keep their numbers, so that
-    a task asks how this person walks, and not which of the classes is walking.
+    A group is drawn uniformly from those that have enough of every class in both pools. Classes
+    keep their numbers, so that a task asks how this person walks, and not which of the classes is
+    walking.
 
     Args:
       support: Examples of one session, recording or day, by group and class.
@@ -213,7 +255,10 @@ def sessions(support: Pool, query: Pool, shots: int, queries: int):
       ValueError: If the pools differ in groups or classes, or no group has enough of every class.
 
     >>> from jaxmeta.tasks import pool
-    >>> monday, tuesday = (pool(np.full((4, 1), day), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])) for day in (1, 2))
+    >>> monday, tuesday = (
+    ...     pool(np.full((4, 1), day), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+    ...     for day in (1, 2)
+    ... )
     >>> task = sessions(monday, tuesday, shots=1, queries=1)(jax.random.key(0))
     >>> task.support.x.ravel().tolist(), task.query.x.ravel().tolist(), task.query.y.tolist()
     ([1, 1], [2, 2], [0, 1])
@@ -223,13 +268,18 @@ def sessions(support: Pool, query: Pool, shots: int, queries: int):
         _check.whole_number(name, each, least=1)
         counts.append(np.asarray(pool.table.counts))
     if counts[0].shape != counts[1].shape:
-        raise ValueError(f"support and query must be of the same groups and classes, got [G, C] of {counts[0].shape} and "
-                         f"{counts[1].shape}; make both pools with the same numbers for persons and classes")
+        raise ValueError(
+            "support and query must be of the same groups and classes, got [G, C] of "
+            f"{counts[0].shape} and {counts[1].shape}; make both pools with the same numbers for "
+            "persons and classes"
+        )
     eligible = (counts[0] >= shots).all(1) & (counts[1] >= queries).all(1)
     if not eligible.any():
         most = [int(each.min(1).max()) for each in counts]
-        raise ValueError(f"tasks of {shots} shots and {queries} queries need a group with as many of every class, got at most "
-                         f"{most[0]} and {most[1]}; take fewer, or give more data")
+        raise ValueError(
+            f"tasks of {shots} shots and {queries} queries need a group with as many of every "
+            f"class, got at most {most[0]} and {most[1]}; take fewer, or give more data"
+        )
     return jax.tree_util.Partial(_between(shots, queries), support, query, jnp.asarray(eligible))
 
 
@@ -241,9 +291,13 @@ def _between(shots: int, queries: int):
         group = _without_replacement(key_group, eligible, 1)[0]
 
         def part(key, pool: Pool, each):
-            held = jnp.arange(pool.table.members.shape[2])[None, :] < pool.table.counts[group][:, None]
+            held = (
+                jnp.arange(pool.table.members.shape[2])[None, :] < pool.table.counts[group][:, None]
+            )
             places = _without_replacement(key, held, each)
-            return _numbered(pool.inputs[jnp.take_along_axis(pool.table.members[group], places, axis=1)])
+            return _numbered(
+                pool.inputs[jnp.take_along_axis(pool.table.members[group], places, axis=1)]
+            )
 
         return Task(part(key_support, support, shots), part(key_query, query, queries), group)
 

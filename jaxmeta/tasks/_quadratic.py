@@ -1,4 +1,5 @@
-"""Quadratic tasks, whose adapted parameters and meta-gradients are known in closed form: the oracle of the tests."""
+"""Quadratic tasks, whose adapted parameters and meta-gradients are known in closed form: the oracle
+of the tests."""
 
 from __future__ import annotations
 
@@ -67,13 +68,18 @@ def quadratic_learner(rate: float, steps: int) -> Learner:
     return Learner(start, loss, no_penalty, optax.sgd(rate), steps)
 
 
-def quadratic_adapted(phi: Float[Array, " D"], task: Task, rate: float, steps: int) -> Float[Array, " D"]:
-    """Where gradient descent from phi ends: `b + (I - rate A)^K (phi - b)`, A and b the support's."""
+def quadratic_adapted(
+    phi: Float[Array, " D"], task: Task, rate: float, steps: int
+) -> Float[Array, " D"]:
+    """Where gradient descent from phi ends: `b + (I - rate A)^K (phi - b)`, A and b the
+    support's."""
     _, centre = task.support
     return centre + _contraction(task, rate, steps) @ (phi - centre)
 
 
-def quadratic_meta_gradient(phi: Float[Array, " D"], task: Task, rate: float, steps: int) -> Float[Array, " D"]:
+def quadratic_meta_gradient(
+    phi: Float[Array, " D"], task: Task, rate: float, steps: int
+) -> Float[Array, " D"]:
     """The derivative in phi of the query's loss at the end: `(I - rate A)^K A_q (phi_K - b_q)`."""
     adapted = quadratic_adapted(phi, task, rate, steps)
     return _contraction(task, rate, steps) @ task.query.curvature @ (adapted - task.query.centre)
@@ -81,4 +87,6 @@ def quadratic_meta_gradient(phi: Float[Array, " D"], task: Task, rate: float, st
 
 def _contraction(task: Task, rate: float, steps: int):
     curvature = task.support.curvature
-    return jnp.linalg.matrix_power(jnp.eye(len(curvature), dtype=curvature.dtype) - rate * curvature, steps)
+    return jnp.linalg.matrix_power(
+        jnp.eye(len(curvature), dtype=curvature.dtype) - rate * curvature, steps
+    )

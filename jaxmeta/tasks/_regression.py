@@ -11,7 +11,8 @@ from jaxmeta.base import Examples, Task
 
 
 def sinusoids(shots: int = 10, queries: int = 10):
-    """The sinusoids of the MAML paper: `y = A sin(x - p)`, A in (0.1, 5), p in (0, pi), x in (-5, 5), all uniform.
+    """The sinusoids of the MAML paper: `y = A sin(x - p)`, A in (0.1, 5), p in (0, pi), x in (-5,
+    5), all uniform.
 
     Args:
       shots: Examples in the support, at least 1.

@@ -8,6 +8,19 @@ from jaxmeta.training._progress import Event, console, silent
 from jaxmeta.training._state import Best, Fitted, Metric, TrainState, metric
 
 __all__ = [
-    "Best", "Event", "Fitted", "Interrupted", "Metric", "NonFinite", "TrainState", "console", "fit", "metric",
-    "outer_adam", "outer_muon", "restore_theta", "save_theta", "silent",
+    "Best",
+    "Event",
+    "Fitted",
+    "Interrupted",
+    "Metric",
+    "NonFinite",
+    "TrainState",
+    "console",
+    "fit",
+    "metric",
+    "outer_adam",
+    "outer_muon",
+    "restore_theta",
+    "save_theta",
+    "silent",
 ]

@@ -1,8 +1,9 @@
 """Checkpoints by Orbax: the last two and the best, and whatever is damaged is passed over.
 
-A checkpoint is a folder `checkpoints/<step>`: the item `arrays` has every leaf of the state by its path, the item
-`record` the rest of what a run needs to go on. Orbax writes under another name and renames; the digests of all files,
-written last, tell whether they still are what they were. Orbax alone would read some missing data as zeros.
+A checkpoint is a folder `checkpoints/<step>`: the item `arrays` has every leaf of the state by its
+path, the item `record` the rest of what a run needs to go on. Orbax writes under another name and
+renames; the digests of all files, written last, tell whether they still are what they were. Orbax
+alone would read some missing data as zeros.
 """
 
 from __future__ import annotations
@@ -43,11 +44,16 @@ def folder_of(run: Path) -> Path:
 def steps_in(run: Path) -> list[int]:
     """The steps that have a checkpoint, ascending."""
     folder = folder_of(run)
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    return (
+        sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        if folder.is_dir()
+        else []
+    )
 
 
 def save(run: Path, state: PyTree, record: dict[str, Any]) -> Path:
-    """Writes the checkpoint of `state.step` and drops those that are neither of the last two nor their best.
+    """Writes the checkpoint of `state.step` and drops those that are neither of the last two nor
+    their best.
 
     Args:
       run: The run's folder.
@@ -59,20 +65,23 @@ def save(run: Path, state: PyTree, record: dict[str, Any]) -> Path:
         return target
     _write(target, state, record)
     last = steps_in(run)[-2:]
-    bests = {_best_of(run, kept) for kept in last}  # Of both: a run that falls back to the first needs its best.
+    bests = {
+        _best_of(run, kept) for kept in last
+    }  # Of both: a run that falls back to the first needs its best.
     for old in set(steps_in(run)) - set(last) - bests:
         shutil.rmtree(_path(run, old))
     return target
 
 
 def save_theta(folder: str | os.PathLike, theta: PyTree, configuration: dict[str, Any]) -> Path:
-    """Writes theta as a run that is over, for `restore_theta` and `jaxmeta evaluate`: to hand on what was learned without what
-    learning it further would need.
+    """Writes theta as a run that is over, for `restore_theta` and `jaxmeta evaluate`: to hand on
+    what was learned without what learning it further would need.
 
     Args:
       folder: A new one, or one that is empty.
       theta: As trained.
-      configuration: JSON values, such as `dataclasses.asdict` of an experiment's complete `Configuration`.
+      configuration: JSON values, such as `dataclasses.asdict` of an experiment's complete
+        `Configuration`.
 
     Returns:
       The checkpoint's folder.
@@ -93,8 +102,12 @@ def _write(target: Path, state: PyTree, record: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        checkpointer.save(target, ocp.args.Composite(
-            arrays=ocp.args.StandardSave(_flatten(state)), record=ocp.args.JsonSave(record)))
+        checkpointer.save(
+            target,
+            ocp.args.Composite(
+                arrays=ocp.args.StandardSave(_flatten(state)), record=ocp.args.JsonSave(record)
+            ),
+        )
     write_json(target / _DIGESTS, _digests(target))
 
 
@@ -107,7 +120,8 @@ def clean(run: Path) -> None:
 
 
 def newest(run: Path, like: PyTree) -> Restored | None:
-    """The newest checkpoint that is whole, or None; every damaged one is set aside with a warning that says so.
+    """The newest checkpoint that is whole, or None; every damaged one is set aside with a warning
+    that says so.
 
     Raises:
       ValueError: If the newest whole checkpoint is of another structure than `like`.
@@ -120,24 +134,36 @@ def newest(run: Path, like: PyTree) -> Restored | None:
         aside = path.with_name(f"{step}.damaged")
         if aside.exists():
             shutil.rmtree(aside)
-        path.rename(aside)  # Or a later run would meet it again, and a save at this step would find it in its place.
+        path.rename(
+            aside
+        )  # Or a later run would meet it again, and a save at this step would find it in its place.
         earlier = steps_in(run)
-        instead = f"the checkpoint of step {earlier[-1]} is tried" if earlier else "training starts from the beginning"
-        warnings.warn(f"the checkpoint of step {step} in {folder_of(run)} is damaged and was set aside as {aside.name}"
-                      f"; {instead} instead", stacklevel=2)
+        instead = (
+            f"the checkpoint of step {earlier[-1]} is tried"
+            if earlier
+            else "training starts from the beginning"
+        )
+        warnings.warn(
+            f"the checkpoint of step {step} in {folder_of(run)} is damaged and was set aside as "
+            f"{aside.name}; {instead} instead",
+            stacklevel=2,
+        )
     return None
 
 
 def load(run: Path, step: int, like: PyTree) -> Restored | None:
-    """One checkpoint, or None if it is damaged. `like` gives structure, shapes and dtypes; None leaves any part out."""
+    """One checkpoint, or None if it is damaged. `like` gives structure, shapes and dtypes; None
+    leaves any part out."""
     import orbax.checkpoint as ocp
 
     path = _path(run, step)
     if not _is_whole(path):
         return None
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        items = checkpointer.restore(path, ocp.args.Composite(
-            arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()))
+        items = checkpointer.restore(
+            path,
+            ocp.args.Composite(arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()),
+        )
     return Restored(_unflatten(items["arrays"], like, path), items["record"])
 
 
@@ -146,7 +172,8 @@ def restore_theta(folder: str | os.PathLike, like: PyTree, best: bool = True) ->
 
     Args:
       folder: The run's folder, as given to `fit`.
-      like: Theta's structure, shapes and dtypes; `jax.eval_shape(bilevel.init, key, task)` is enough.
+      like: Theta's structure, shapes and dtypes; `jax.eval_shape(bilevel.init, key, task)` is
+        enough.
       best: False for the last in any case.
 
     Raises:
@@ -160,10 +187,15 @@ def restore_theta(folder: str | os.PathLike, like: PyTree, best: bool = True) ->
             if restored is not None:
                 return jax.device_put(restored.state.theta)
             if wanted is not None:
-                warnings.warn(f"the checkpoint of step {wanted} in {folder_of(run)} is damaged; another is taken",
-                              stacklevel=2)
-    raise ValueError(f"the folder must hold a run with a whole checkpoint, got {folder} that holds none; give a folder "
-                     "that fit has written")
+                warnings.warn(
+                    f"the checkpoint of step {wanted} in {folder_of(run)} is damaged; another is "
+                    "taken",
+                    stacklevel=2,
+                )
+    raise ValueError(
+        f"the folder must hold a run with a whole checkpoint, got {folder} that holds none; give a "
+        "folder that fit has written"
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -184,20 +216,27 @@ def _unflatten(arrays: dict[str, np.ndarray], like: PyTree, where: Path) -> PyTr
         got = arrays.get(name)
         if got is None or got.shape != jnp.shape(plain) or got.dtype != plain.dtype:
             found = "nothing" if got is None else f"{got.dtype}{list(got.shape)}"
-            raise ValueError(f"the checkpoint {where} is from another configuration: '{name}' must be "
-                             f"{plain.dtype}{list(plain.shape)}, got {found}; take the settings it was made with")
+            raise ValueError(
+                f"the checkpoint {where} is from another configuration: '{name}' must be "
+                f"{plain.dtype}{list(plain.shape)}, got {found}; take the settings it was made with"
+            )
         leaves.append(of_words(got, leaf))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _names(tree) -> list[str]:
     names = [path.replace("/", ".") for path in paths(tree)]
-    return [name if names.count(name) == 1 else f"{name}#{place}" for place, name in enumerate(names)]
+    return [
+        name if names.count(name) == 1 else f"{name}#{place}" for place, name in enumerate(names)
+    ]
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _DIGESTS}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _DIGESTS
+    }
 
 
 def _is_whole(folder: Path) -> bool:
@@ -213,7 +252,9 @@ def _best_of(run: Path, step: int) -> int | None:
     if not _is_whole(_path(run, step)):
         return None
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        items = checkpointer.restore(_path(run, step), ocp.args.Composite(record=ocp.args.JsonRestore()))
+        items = checkpointer.restore(
+            _path(run, step), ocp.args.Composite(record=ocp.args.JsonRestore())
+        )
     best = items["record"]["best"]
     return best and best["step"]
 

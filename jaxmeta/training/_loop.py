@@ -1,4 +1,5 @@
-"""The outer loop: compiled steps, and between them validation, checkpoints, records and progress."""
+"""The outer loop: compiled steps, and between them validation, checkpoints, records and
+progress."""
 
 from __future__ import annotations
 
@@ -30,16 +31,23 @@ from jaxmeta.training._state import Fitted, Metric
 from jaxmeta.training._state import metric as metric_named
 from jaxmeta.training._step import given, initial_state, outer_steps
 
-_CALL = 2.0  # seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often. Not less,
-# as each call of Conv4's steps costs two CPU cores some 40 ms, however many they are: its buffers' pages are new to it.
+# seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often.
+# Not less, as each call of Conv4's steps costs two CPU cores some 40 ms, however many they are: its
+# buffers' pages are new to it.
+_CALL = 2.0
 _CAPACITY = 100
 _RATE = "the outer rate is the optimiser's, as in optax.adam(0.001), the inner one the learner's"
 
 
-@_check.takes({"key": _check.key, "algorithm": _check.algorithm, "optimiser": _check.optimiser},
-              epochs="there are no epochs, tasks are drawn: steps counts meta-batches", lr=_RATE, learning_rate=_RATE,
-              batch_size="the tasks of a meta-batch are tasks", params="parameters to begin from are theta",
-              optimizer="it is called optimiser")
+@_check.takes(
+    {"key": _check.key, "algorithm": _check.algorithm, "optimiser": _check.optimiser},
+    epochs="there are no epochs, tasks are drawn: steps counts meta-batches",
+    lr=_RATE,
+    learning_rate=_RATE,
+    batch_size="the tasks of a meta-batch are tasks",
+    params="parameters to begin from are theta",
+    optimizer="it is called optimiser",
+)
 def fit(
     key: Key[Array, ""],
     algorithm: Algorithm,
@@ -62,46 +70,54 @@ def fit(
     log_every: int = 50,
     steps_per_call: int | None = None,
 ) -> Fitted:
-    """Meta-trains: `steps` times `theta <- theta + optimiser(d/d(theta) mean_t outer_t(phi_K(theta)))`.
+    """Meta-trains: `steps` times
+    `theta <- theta + optimiser(d/d(theta) mean_t outer_t(phi_K(theta)))`.
 
-    Tasks are drawn, the derivative estimated and theta moved in one compiled program that takes several steps a call.
-    The randomness of step i comes from `fold_in(key, i)`, so that a resumed run gives the numbers of an unbroken one,
-    bit for bit. Validation always sees the same episodes. A further call that comes to the same programs compiles nothing.
+    Tasks are drawn, the derivative estimated and theta moved in one compiled program that takes
+    several steps a call. The randomness of step i comes from `fold_in(key, i)`, so that a resumed
+    run gives the numbers of an unbroken one, bit for bit. Validation always sees the same episodes.
+    A further call that comes to the same programs compiles nothing.
 
     Args:
       key: Of everything random.
       algorithm: The bilevel problem and the estimator of its derivative.
-      sample: `key -> Task`, preferably a `jax.tree_util.Partial` (what a plain function closes over is compiled in as
-        constants); or an iterable of Tasks with a leading axis T, such as `jaxmeta.stream`.
+      sample: `key -> Task`, preferably a `jax.tree_util.Partial` (what a plain function closes over
+        is compiled in as constants); or an iterable of Tasks with a leading axis T, such as
+        `jaxmeta.stream`.
       optimiser: Moves theta; schedules and clipping are in it (see `outer_adam`).
       steps: Outer steps in all, those of a resumed run's earlier sessions included.
-      theta: Where to begin, as `bilevel.init` gives it: what another run learned, or weights from elsewhere. Default: drawn. A
-        resumed run goes on from its checkpoint all the same.
+      theta: Where to begin, as `bilevel.init` gives it: what another run learned, or weights from
+        elsewhere. Default: drawn. A resumed run goes on from its checkpoint all the same.
       tasks: T, the meta-batch; a stream brings its own.
       validation: `key -> Task` over held-out classes, or None.
-      validate_every: Steps between validations, default a tenth of all; the last step is always followed by one.
+      validate_every: Steps between validations, default a tenth of all; the last step is always
+        followed by one.
       episodes: E, of a validation.
-      metric: Tells the best theta: a `Metric`, or a name (less is better if 'loss' or 'error' is in it, else more is).
-        Default: 'accuracy' if the outer objective reports it, else 'loss'.
+      metric: Tells the best theta: a `Metric`, or a name (less is better if 'loss' or 'error' is in
+        it, else more is). Default: 'accuracy' if the outer objective reports it, else 'loss'.
       over: How validation maps tasks, from `over_tasks`; training does it as the estimator says.
-      folder: Of the run: configuration, environment, metrics, TensorBoard events and checkpoints. None writes nothing.
-      configuration: JSON values that a resumed run must find unchanged. Leave out what may change, such as `steps`.
-      checkpoint_every: Steps between checkpoints, default `validate_every`; a better theta and the last step are saved
-        always.
+      folder: Of the run: configuration, environment, metrics, TensorBoard events and checkpoints.
+        None writes nothing.
+      configuration: JSON values that a resumed run must find unchanged. Leave out what may change,
+        such as `steps`.
+      checkpoint_every: Steps between checkpoints, default `validate_every`; a better theta and the
+        last step are saved always.
       resume: Go on from the newest whole checkpoint of the folder; start where there is none.
       progress: Told `Event`s; default a bar on a terminal, else silence (see `console`).
       log_every: Steps that a line of `metrics.jsonl` averages.
-      steps_per_call: The most steps a call. Default: as many as take two seconds, at most 100; 1 for a stream.
+      steps_per_call: The most steps a call. Default: as many as take two seconds, at most 100; 1
+        for a stream.
 
     Returns:
       A `Fitted`.
 
     Raises:
-      ValueError: If an argument is refused, the folder cannot be written, holds a run and resume is False, or was made
-        with another configuration; and for labels of the first task that are no class of the model. All of it before the
-        training itself is compiled.
+      ValueError: If an argument is refused, the folder cannot be written, holds a run and resume is
+        False, or was made with another configuration; and for labels of the first task that are no
+        class of the model. All of it before the training itself is compiled.
       NonFinite: If a loss or gradient is NaN or infinite; the state is not moved by it.
-      Interrupted: After SIGINT or SIGTERM: the call is finished and a checkpoint saved first. A `KeyboardInterrupt`.
+      Interrupted: After SIGINT or SIGTERM: the call is finished and a checkpoint saved first. A
+        `KeyboardInterrupt`.
     """
     steps = _check.whole_number("steps", steps)
     tasks = _check.whole_number("tasks", tasks, least=1)
@@ -109,7 +125,9 @@ def fit(
     log_every = _check.whole_number("log_every", log_every, least=1)
     tenth, most = max(1, steps // 10), _CAPACITY if callable(sample) else 1
     validate_every = _check.whole_number("validate_every", _or(validate_every, tenth), least=1)
-    checkpoint_every = _check.whole_number("checkpoint_every", _or(checkpoint_every, validate_every), least=1)
+    checkpoint_every = _check.whole_number(
+        "checkpoint_every", _or(checkpoint_every, validate_every), least=1
+    )
     capacity = _check.whole_number("steps_per_call", _or(steps_per_call, most), least=1)
     validation = None if validation is None else partial(validation)
     folder = None if folder is None else _run.open_folder(folder, resume)
@@ -126,9 +144,21 @@ def fit(
         metrics(key, algorithm.bilevel, shapes, run(validation, key))
         chosen = _chosen(metric, measured)
     if folder:
-        leaves = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in zip(paths(shapes), jax.tree.leaves(shapes))}
-        settings = _run.plain({**(configuration or {}), "fit": {
-            "key": _run.key_data(key), "tasks": source.size, "theta": leaves, **({} if theta is None else {"start": "given"})}})
+        leaves = {
+            path: f"{leaf.dtype}{list(leaf.shape)}"
+            for path, leaf in zip(paths(shapes), jax.tree.leaves(shapes))
+        }
+        settings = _run.plain(
+            {
+                **(configuration or {}),
+                "fit": {
+                    "key": _run.key_data(key),
+                    "tasks": source.size,
+                    "theta": leaves,
+                    **({} if theta is None else {"start": "given"}),
+                },
+            }
+        )
         _run.check_configuration(folder, settings)
 
     with contextlib.ExitStack() as stack:
@@ -149,20 +179,31 @@ def fit(
             began = time.monotonic()
             call = _compiled_steps(session, algorithm, optimiser, capacity, key_steps)
             measure = validation and _compiled_validation(
-                session, key_validation, algorithm, validation, episodes, over or default_over)
+                session, key_validation, algorithm, validation, episodes, over or default_over
+            )
             session.compile_seconds = time.monotonic() - began
-            tell(session, "compiled", {"seconds": session.compile_seconds},
-                 f"compiled in {session.compile_seconds:.1f} s")
+            tell(
+                session,
+                "compiled",
+                {"seconds": session.compile_seconds},
+                f"compiled in {session.compile_seconds:.1f} s",
+            )
 
         pace = capacity if steps_per_call else 1
-        stops = (log_every, checkpoint_every) if validation is None else (log_every, checkpoint_every, validate_every)
+        stops = (
+            (log_every, checkpoint_every)
+            if validation is None
+            else (log_every, checkpoint_every, validate_every)
+        )
         while session.step < steps and not came:
             due = min(steps, *(_next_multiple(session.step, every) for every in stops))
             count, before = min(pace, due - session.step), session.seconds
             if not advance(session, call, count):
                 raise _non_finite(session, algorithm, key_steps)
             if not steps_per_call:
-                pace = max(1, min(capacity, int(_CALL * count / max(session.seconds - before, 1e-9))))
+                pace = max(
+                    1, min(capacity, int(_CALL * count / max(session.seconds - before, 1e-9)))
+                )
             last, better = session.step == steps, False
             if session.step % log_every == 0:
                 log(session)
@@ -172,21 +213,31 @@ def fit(
                 save(session, "saved {path}" if last else "")
         if came:
             raise _interrupted(session, came[0])
-        log(session)  # After the last checkpoint, which keeps the steps of a line that a longer run would go on with.
+        log(
+            session
+            # After the last checkpoint, which keeps the steps of a line that a longer run would go on
+            # with.
+        )
         return session.fitted()
 
 
 def _without_search(optimiser, theta) -> None:
     """Refuses an optimiser that wants to evaluate the outer loss by itself."""
+
     def step(theta):
         zero = jnp.zeros(())
-        return optax.with_extra_args_support(optimiser).update(theta, optimiser.init(theta), theta, value=zero, grad=theta)
+        return optax.with_extra_args_support(optimiser).update(
+            theta, optimiser.init(theta), theta, value=zero, grad=theta
+        )
 
     try:
         jax.eval_shape(step, moving(theta))
     except TypeError as error:
-        raise ValueError("the outer optimiser must do with a gradient, the parameters and the value of the loss, got one that "
-                         f"does not ({error}); take one without a line search, such as optax.adam(0.001)") from None
+        raise ValueError(
+            "the outer optimiser must do with a gradient, the parameters and the value of the "
+            f"loss, got one that does not ({error}); take one without a line search, such as "
+            "optax.adam(0.001)"
+        ) from None
 
 
 def _chosen(metric, measured) -> Metric:
@@ -194,28 +245,40 @@ def _chosen(metric, measured) -> Metric:
         metric = "accuracy" if "accuracy" in measured else "loss"
     chosen = metric_named(metric) if isinstance(metric, str) else metric
     if chosen.name not in measured:
-        raise ValueError(f"metric must be one of {', '.join(measured)}, got {chosen.name!r}; take one of these, or let "
-                         "the outer objective return it in its aux")
+        raise ValueError(
+            f"metric must be one of {', '.join(measured)}, got {chosen.name!r}; take one of these, "
+            "or let the outer objective return it in its aux"
+        )
     return chosen
 
 
 def _before(record, session: Session) -> bool:
-    """Whether a record belongs to what was restored; the line of steps that are pending again does not."""
+    """Whether a record belongs to what was restored; the line of steps that are pending again does
+    not."""
     partial_line = record["step"] == session.step and record["split"] == "train" and session.pending
     return 0 < record["step"] <= session.step and not partial_line
 
 
 def _compiled_steps(session: Session, algorithm, optimiser, capacity, key):
-    """The compiled outer steps. What they take is put where they want it: over the devices, if tasks are shared out."""
-    compiled = Program(outer_steps(algorithm, optimiser, session.source.drawn, capacity), session.state, key,
-                       session.source.shapes, jax.ShapeDtypeStruct((), jnp.int32), donate=(0,))
+    """The compiled outer steps. What they take is put where they want it: over the devices, if
+    tasks are shared out."""
+    compiled = Program(
+        outer_steps(algorithm, optimiser, session.source.drawn, capacity),
+        session.state,
+        key,
+        session.source.shapes,
+        jax.ShapeDtypeStruct((), jnp.int32),
+        donate=(0,),
+    )
     place, place_key, place_source, place_count = compiled.shardings
     key = jax.device_put(key, place_key)
     sampler = session.source.drawn and jax.device_put(session.source.shapes, place_source)
 
     def call(state, source, count):
         source = sampler or jax.device_put(source, place_source)
-        return compiled(jax.device_put(state, place), key, source, jax.device_put(np.int32(count), place_count))
+        return compiled(
+            jax.device_put(state, place), key, source, jax.device_put(np.int32(count), place_count)
+        )
 
     return call
 
@@ -244,13 +307,24 @@ def _non_finite(session: Session, algorithm: Algorithm, key) -> NonFinite:
     checkpoint = _checkpoint.folder_of(session.run) / str(saved[-1]) if saved else None
     which = f"task {', '.join(map(str, tasks))}" if tasks else "no task by itself"
     return NonFinite(
-        f"the outer loss or its gradient is not finite at step {step}, in {which} of the meta-batch; {why}; the last good "
-        f"checkpoint is {checkpoint or 'none'}", step, tasks, why, checkpoint, session.fitted())
+        f"the outer loss or its gradient is not finite at step {step}, in {which} of the "
+        f"meta-batch; {why}; the last good checkpoint is {checkpoint or 'none'}",
+        step,
+        tasks,
+        why,
+        checkpoint,
+        session.fitted(),
+    )
 
 
 def _interrupted(session: Session, number: int) -> Interrupted:
     path = save(session)
     name = signal.Signals(number).name
-    how = (f"saved {path}; resume with resume=True and the same settings" if path else
-           "nothing was saved, because the run has no folder")
-    return Interrupted(f"{name} after step {session.step} of {session.steps}: {how}", number, session.fitted())
+    how = (
+        f"saved {path}; resume with resume=True and the same settings"
+        if path
+        else "nothing was saved, because the run has no folder"
+    )
+    return Interrupted(
+        f"{name} after step {session.step} of {session.steps}: {how}", number, session.fitted()
+    )

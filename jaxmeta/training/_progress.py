@@ -13,11 +13,13 @@ class Event(NamedTuple):
     """Something that a run tells.
 
     Args:
-      kind: 'start', 'compiled', 'train', 'validation', 'checkpoint' or 'end'; an 'end' comes whatever ends the run.
+      kind: 'start', 'compiled', 'train', 'validation', 'checkpoint' or 'end'; an 'end' comes
+        whatever ends the run.
       step: Outer steps taken.
       steps: Outer steps in all.
-      values: Numbers by name: of 'train' the means over the last call, tasks_per_second and seconds; of 'validation'
-        the means, half intervals under `name_half`; of 'compiled' the seconds it took.
+      values: Numbers by name: of 'train' the means over the last call, tasks_per_second and
+        seconds; of 'validation' the means, half intervals under `name_half`; of 'compiled' the
+        seconds it took.
       message: A line for a person, or ''.
     """
 
@@ -72,14 +74,22 @@ def _bar(file):
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    bar = Bar(TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn(
-        "{task.fields[numbers]}"), TimeRemainingColumn(), console=Console(file=file))
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+        console=Console(file=file),
+    )
     stack, shown = contextlib.ExitStack(), []
 
     def progress(event: Event):
         if event.kind == "start":
             stack.enter_context(bar)
-            shown.append(bar.add_task("compiling", total=event.steps, completed=event.step, numbers=""))
+            shown.append(
+                bar.add_task("compiling", total=event.steps, completed=event.step, numbers="")
+            )
         if shown and event.kind == "compiled":
             # Starts its clock anew: time left is reckoned without compilation.
             bar.reset(shown[0], total=event.steps, completed=event.step, description="training")
@@ -94,7 +104,9 @@ def _bar(file):
 
 
 def _numbers(values) -> list[str]:
-    rest = {name: value for name, value in values.items() if name not in ("tasks_per_second", "seconds")}
+    rest = {
+        name: value for name, value in values.items() if name not in ("tasks_per_second", "seconds")
+    }
     numbers = [f"{name} {value:.4g}" for name, value in rest.items() if isinstance(value, float)]
     rate = values.get("tasks_per_second")
     return numbers + ([f"{rate:.4g} tasks/s"] if rate else [])

@@ -1,10 +1,10 @@
 """The run's folder: configuration, environment, metrics.
 
-    configuration.json   the caller's settings, and under 'fit' what training itself must find unchanged
-    environment.json     versions, device, key, start; one entry in 'resumed' for every later session
-    metrics.jsonl        one JSON object a line: step, split, loss, ..., tasks_per_second, seconds
-    tensorboard/         the same as TensorBoard events
-    checkpoints/         see `_checkpoint.py`
+configuration.json   the caller's settings, and under 'fit' what training itself must find unchanged
+environment.json     versions, device, key, start; one entry in 'resumed' for every later session
+metrics.jsonl        one JSON object a line: step, split, loss, ..., tasks_per_second, seconds
+tensorboard/         the same as TensorBoard events
+checkpoints/         see `_checkpoint.py`
 """
 
 from __future__ import annotations
@@ -38,11 +38,17 @@ def open_folder(folder: str | os.PathLike, resume: bool) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"the run's folder must be one that can be written, got {folder} ({error.strerror}); choose "
-                         "another folder") from None
-    if not resume and any((folder / name).exists() for name in ("configuration.json", "metrics.jsonl", "checkpoints")):
-        raise ValueError(f"the run's folder must be a new one, got {folder} that already holds a run; resume it with "
-                         "resume=True, or choose another folder")
+        raise ValueError(
+            f"the run's folder must be one that can be written, got {folder} ({error.strerror}); "
+            "choose another folder"
+        ) from None
+    if not resume and any(
+        (folder / name).exists() for name in ("configuration.json", "metrics.jsonl", "checkpoints")
+    ):
+        raise ValueError(
+            f"the run's folder must be a new one, got {folder} that already holds a run; resume it "
+            "with resume=True, or choose another folder"
+        )
     return folder
 
 
@@ -58,18 +64,23 @@ def check_configuration(folder: Path, configuration: dict[str, Any]) -> None:
     try:
         saved = _flat(json.loads(path.read_text()))
     except ValueError:
-        raise ValueError(f"the run's configuration must be JSON, got a damaged {path}; put it back, or choose another "
-                         "folder") from None
+        raise ValueError(
+            f"the run's configuration must be JSON, got a damaged {path}; put it back, or choose "
+            "another folder"
+        ) from None
     given = _flat(configuration)
     for name in [*given, *(name for name in saved if name not in given)]:
         old, new = (side.get(name, "nothing") for side in (saved, given))
         if old != new:
-            raise ValueError(f"the run in {folder} was made with {name} = {_short(old)}, got {_short(new)}; resume it "
-                             "with the settings it was made with, or choose another folder")
+            raise ValueError(
+                f"the run in {folder} was made with {name} = {_short(old)}, got {_short(new)}; "
+                "resume it with the settings it was made with, or choose another folder"
+            )
 
 
 def plain(configuration: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as JSON gives it back: tuples are lists, what JSON does not know is its repr."""
+    """The configuration as JSON gives it back: tuples are lists, what JSON does not know is its
+    repr."""
     return json.loads(json.dumps(configuration, default=_jsonable))
 
 
@@ -96,7 +107,10 @@ def environment(key) -> dict[str, Any]:
     return {
         "start": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "key": key_data(key),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in packages},
+        },
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "backend": jax.default_backend(),
@@ -112,12 +126,15 @@ def key_data(key) -> list[int]:
 
 
 def read_metrics(folder: Path | None, keep=lambda record: True) -> list[dict[str, Any]]:
-    """The records of `metrics.jsonl` that `keep` means; the others, and a line cut short, are dropped from the file."""
+    """The records of `metrics.jsonl` that `keep` means; the others, and a line cut short, are
+    dropped from the file."""
     path = None if folder is None else folder / "metrics.jsonl"
     if path is None or not path.exists():
         return []
     text = path.read_text()
-    records = [record for record in map(_parsed, text.splitlines()) if record is not None and keep(record)]
+    records = [
+        record for record in map(_parsed, text.splitlines()) if record is not None and keep(record)
+    ]
     kept = "".join(_line(record) for record in records)
     if kept != text:
         _replace(path, kept)
@@ -126,18 +143,23 @@ def read_metrics(folder: Path | None, keep=lambda record: True) -> list[dict[str
 
 @contextlib.contextmanager
 def recorder(folder: Path | None, step: int):
-    """Within it, what it gives takes records to `metrics.jsonl` and to TensorBoard; both go on after `step`."""
+    """Within it, what it gives takes records to `metrics.jsonl` and to TensorBoard; both go on
+    after `step`."""
     if folder is None:
         yield lambda record: None
         return
     from tensorboardX import SummaryWriter
 
-    with (folder / "metrics.jsonl").open("a") as file, SummaryWriter(
-            str(folder / "tensorboard"), purge_step=step + 1 if step else None) as board:
+    with (
+        (folder / "metrics.jsonl").open("a") as file,
+        SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None) as board,
+    ):
 
         def write(record: dict[str, Any]) -> None:
             file.write(_line(record))
-            file.flush()  # Before the checkpoint of this step: a killed run then has lines too many, never too few.
+            # Before the checkpoint of this step: a killed run then has lines too many, never too
+            # few.
+            file.flush()
             for name, value in record.items():
                 if name not in ("step", "split"):
                     board.add_scalar(f"{record['split']}/{name}", value, record["step"])
@@ -147,8 +169,15 @@ def recorder(folder: Path | None, step: int):
 
 def _line(record) -> str:
     # JSON has no infinity and no NaN.
-    return json.dumps({name: None if isinstance(value, float) and not math.isfinite(value) else value
-                       for name, value in record.items()}) + "\n"
+    return (
+        json.dumps(
+            {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in record.items()
+            }
+        )
+        + "\n"
+    )
 
 
 def _parsed(line: str):
@@ -171,8 +200,11 @@ def _replace(path: Path, text: str) -> None:
 def _flat(tree, prefix="") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {name: value for key, part in tree.items()
-            for name, value in _flat(part, f"{prefix}.{key}" if prefix else str(key)).items()}
+    return {
+        name: value
+        for key, part in tree.items()
+        for name, value in _flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
 def _jsonable(value):

@@ -25,7 +25,8 @@ from jaxmeta.training._state import Best, Fitted, Metric, TrainState
 class Session:
     """A run as the host sees it; mutable, and never seen by compiled code.
 
-    `pending` has the metrics of every step since the last line, so that lines are the same wherever calls were cut.
+    `pending` has the metrics of every step since the last line, so that lines are the same wherever
+    calls were cut.
     """
 
     state: TrainState
@@ -40,13 +41,17 @@ class Session:
     write: Callable[[dict[str, Any]], None] = lambda record: None
     seconds: float = 0.0
     compile_seconds: float = 0.0
-    failed: tuple[Any, int] | None = None  # what the call was given, and the place in it of the step not taken
+    failed: tuple[Any, int] | None = (
+        None  # what the call was given, and the place in it of the step not taken
+    )
     recent: tuple[int, float] = (0, 0.0)  # steps and seconds in this session since the last line
 
     def fitted(self) -> Fitted:
         """What was reached so far."""
         theta = self.state.theta if self.best is None else self.best.theta
-        return Fitted(self.state, theta, self.best, self.history, self.run, self.seconds, self.compile_seconds)
+        return Fitted(
+            self.state, theta, self.best, self.history, self.run, self.seconds, self.compile_seconds
+        )
 
 
 def tell(session: Session, kind: str, values: dict[str, float], message: str = "") -> None:
@@ -66,10 +71,17 @@ def restore(session: Session) -> None:
     session.source.seek(record["place"], session.step)
     if record["best"]:
         step, value = record["best"]["step"], record["best"]["value"]
-        best = restored if step == session.step else _checkpoint.load(session.run, step, restored.state)
+        best = (
+            restored
+            if step == session.step
+            else _checkpoint.load(session.run, step, restored.state)
+        )
         if best is None:
-            warnings.warn(f"the best checkpoint, of step {step}, in {_checkpoint.folder_of(session.run)} is damaged or "
-                          "gone; the best is sought anew among the coming steps", stacklevel=3)
+            warnings.warn(
+                f"the best checkpoint, of step {step}, in {_checkpoint.folder_of(session.run)} is "
+                "damaged or gone; the best is sought anew among the coming steps",
+                stacklevel=3,
+            )
         else:
             session.best = Best(step, value, jax.tree.map(_copied, best.state.theta))
 
@@ -79,14 +91,23 @@ def save(session: Session, message: str = "") -> Path | None:
     if session.run is None:
         return None
     best = session.best and {"step": session.best.step, "value": session.best.value}
-    path = _checkpoint.save(session.run, session.state, {
-        "pending": session.pending, "seconds": session.seconds, "place": session.source.place(), "best": best})
+    path = _checkpoint.save(
+        session.run,
+        session.state,
+        {
+            "pending": session.pending,
+            "seconds": session.seconds,
+            "place": session.source.place(),
+            "best": best,
+        },
+    )
     tell(session, "checkpoint", {}, message and message.format(path=path))
     return path
 
 
 def advance(session: Session, call, count: int) -> bool:
-    """One call of `count` compiled steps. Returns whether all were finite; the state is that of the last finite one."""
+    """One call of `count` compiled steps. Returns whether all were finite; the state is that of the
+    last finite one."""
     began = time.monotonic()
     given = session.source.take(count)
     session.state, report = call(session.state, given, count)
@@ -111,8 +132,16 @@ def log(session: Session) -> None:
     taken, spent = session.recent
     means = {name: float(np.mean(column)) for name, column in session.pending.items() if column}
     if means:
-        _record(session, {"step": session.step, "split": "train", **means, "tasks_per_second":
-                          session.source.size * taken / max(spent, 1e-9), "seconds": session.seconds})
+        _record(
+            session,
+            {
+                "step": session.step,
+                "split": "train",
+                **means,
+                "tasks_per_second": session.source.size * taken / max(spent, 1e-9),
+                "seconds": session.seconds,
+            },
+        )
     session.pending, session.recent = {}, (0, 0.0)
 
 
@@ -124,12 +153,22 @@ def validate(session: Session, measure, metric: Metric, episodes: int) -> bool:
     session.seconds += spent
     values = {name: part.mean for name, part in summary.items()}
     values |= {f"{name}_half": part.half for name, part in summary.items()}
-    _record(session, {"step": session.step, "split": "validation", **values,
-                      "tasks_per_second": episodes / max(spent, 1e-9), "seconds": session.seconds})
+    _record(
+        session,
+        {
+            "step": session.step,
+            "split": "validation",
+            **values,
+            "tasks_per_second": episodes / max(spent, 1e-9),
+            "seconds": session.seconds,
+        },
+    )
     text = ", ".join(f"{name} {part.mean:.4g} ± {part.half:.2g}" for name, part in summary.items())
     tell(session, "validation", values, f"validation after step {session.step}: {text}")
     value = values[metric.name]
-    better = math.isfinite(value) and (session.best is None or metric.better(value, session.best.value))
+    better = math.isfinite(value) and (
+        session.best is None or metric.better(value, session.best.value)
+    )
     if better:
         session.best = Best(session.step, value, jax.tree.map(_copied, session.state.theta))
     return better

@@ -53,7 +53,8 @@ def metric(name: str) -> Metric:
 
 
 class Best(NamedTuple):
-    """The best theta so far: `step` it was reached after, `value` of the metric, and `theta` itself."""
+    """The best theta so far: `step` it was reached after, `value` of the metric, and `theta`
+    itself."""
 
     step: int
     value: float
@@ -66,7 +67,8 @@ class Fitted(NamedTuple):
     Args:
       state: After the last step taken.
       theta: The best theta by the validation metric; the last where there was no validation.
-      best: The best value of the metric and its step, as a `Best`; None where there was no validation.
+      best: The best value of the metric and its step, as a `Best`; None where there was no
+        validation.
       history: The records of `metrics.jsonl`, dicts in order.
       folder: The run's folder, or None.
       seconds: Of running, compilation left out, earlier sessions of a resumed run included.

@@ -1,4 +1,5 @@
-"""WHO shares weights: tyings, theta = T(phi), between the nodes of a hierarchy, between layers and within a leaf."""
+"""WHO shares weights: tyings, theta = T(phi), between the nodes of a hierarchy, between layers and
+within a leaf."""
 
 from jaxmeta.tying._combinations import low_rank, templates, unit_rows
 from jaxmeta.tying._gradient import value_and_grad
@@ -17,7 +18,16 @@ from jaxmeta.tying._nodes import (
     universal,
 )
 from jaxmeta.tying._null_space import by_projection, by_svd, equivariant_basis, null_space
-from jaxmeta.tying._operator import Operator, gather, hashing, linear, matrix, path_sums, repeat, rows
+from jaxmeta.tying._operator import (
+    Operator,
+    gather,
+    hashing,
+    linear,
+    matrix,
+    path_sums,
+    repeat,
+    rows,
+)
 from jaxmeta.tying._relaxed import relaxed
 from jaxmeta.tying._reparameterised import kronecker, reparameterised
 from jaxmeta.tying._soft_groups import (
@@ -37,16 +47,78 @@ from jaxmeta.tying._soft_tree import (
     soft_ancestors,
     soft_branching,
 )
-from jaxmeta.tying._tying import Tying, applied, at_node, compose, identity, partial, prefers_nothing, stacked
+from jaxmeta.tying._tying import (
+    Tying,
+    applied,
+    at_node,
+    compose,
+    identity,
+    partial,
+    prefers_nothing,
+    stacked,
+)
 from jaxmeta.tying._within import by_index, hashed, inside, orbit_labels, orbits
 
 __all__ = [
-    "Hardened", "Operator", "Tying", "across", "along_tree", "along_tree_learned", "applied", "assignment",
-    "assignment_entropy", "at_node", "branching", "by_group", "by_index", "by_projection", "by_svd", "compose",
-    "cross_stitch", "decided_tree", "equivariant_basis", "free", "gather", "harden_along_tree", "harden_branching",
-    "harden_by_group", "harden_by_index", "harden_mixture", "harden_near_tree", "hashed", "hashing", "identity", "inside",
-    "kronecker", "laplacian", "linear", "low_rank", "matrix", "mixture", "near_tree", "null_space", "orbit_labels",
-    "orbits", "partial", "path_sums", "prefers_nothing", "relaxed", "reparameterised", "repeat", "rows", "scan_layers",
-    "shared", "soft_along_tree", "soft_ancestors", "soft_branching", "soft_by_group", "soft_by_index", "stacked",
-    "templates", "tied", "unit_rows", "universal", "value_and_grad",
+    "Hardened",
+    "Operator",
+    "Tying",
+    "across",
+    "along_tree",
+    "along_tree_learned",
+    "applied",
+    "assignment",
+    "assignment_entropy",
+    "at_node",
+    "branching",
+    "by_group",
+    "by_index",
+    "by_projection",
+    "by_svd",
+    "compose",
+    "cross_stitch",
+    "decided_tree",
+    "equivariant_basis",
+    "free",
+    "gather",
+    "harden_along_tree",
+    "harden_branching",
+    "harden_by_group",
+    "harden_by_index",
+    "harden_mixture",
+    "harden_near_tree",
+    "hashed",
+    "hashing",
+    "identity",
+    "inside",
+    "kronecker",
+    "laplacian",
+    "linear",
+    "low_rank",
+    "matrix",
+    "mixture",
+    "near_tree",
+    "null_space",
+    "orbit_labels",
+    "orbits",
+    "partial",
+    "path_sums",
+    "prefers_nothing",
+    "relaxed",
+    "reparameterised",
+    "repeat",
+    "rows",
+    "scan_layers",
+    "shared",
+    "soft_along_tree",
+    "soft_ancestors",
+    "soft_branching",
+    "soft_by_group",
+    "soft_by_index",
+    "stacked",
+    "templates",
+    "tied",
+    "unit_rows",
+    "universal",
+    "value_and_grad",
 ]

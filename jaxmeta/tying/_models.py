@@ -16,7 +16,8 @@ from jaxmeta.tying._tying import Tying
 
 
 def tied(model: Model, tying: Tying, over: Mapper | None = None) -> Model:
-    r"""A model of all nodes, $y_c = f(T(\phi)_c, x_c)$; any module of flax or equinox by the adapters of `jaxmeta.models`.
+    r"""A model of all nodes, $y_c = f(T(\phi)_c, x_c)$; any module of flax or equinox by the
+    adapters of `jaxmeta.models`.
 
     Args:
       model: Of one node.
@@ -24,8 +25,9 @@ def tied(model: Model, tying: Tying, over: Mapper | None = None) -> Model:
       over: How nodes are mapped, as tasks are; default `jaxmeta.over_tasks()`.
 
     Returns:
-      A `Model` whose parameters are phi, from `x: [N, n, ...]` to `[N, n, ...]`. For one node alone apply the model to
-      `at_node(tying, phi, node)`; to train by a loss a node, `value_and_grad` needs neither T(phi) nor all activations whole.
+      A `Model` whose parameters are phi, from `x: [N, n, ...]` to `[N, n, ...]`. For one node alone
+      apply the model to `at_node(tying, phi, node)`; to train by a loss a node, `value_and_grad`
+      needs neither T(phi) nor all activations whole.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmeta as jm, jaxmeta.tying as jt
@@ -44,8 +46,10 @@ def tied(model: Model, tying: Tying, over: Mapper | None = None) -> Model:
         theta = tying.expand(phi)
         nodes = jax.tree.leaves(theta)[0].shape[0]
         if x.shape[0] != nodes:
-            raise ValueError(f"a tied model takes a batch of each of its {nodes} nodes, [{nodes}, n, ...], got shape "
-                             f"{x.shape}; use at_node for one node alone")
+            raise ValueError(
+                f"a tied model takes a batch of each of its {nodes} nodes, [{nodes}, n, ...], got "
+                f"shape {x.shape}; use at_node for one node alone"
+            )
         given = (theta, x) if reference is None else (theta, x, reference)
         return over(lambda _, one: ((), model.apply(*one)), (), given)[1]
 
@@ -57,7 +61,8 @@ def scan_layers(apply: Callable[[PyTree, Array], Array], theta: PyTree, x: Array
 
     Args:
       apply: `(theta_l, x) -> x`, one layer.
-      theta: `[layers, ...]`, as a tying between layers gives them: `universal`, `templates`, `along_tree`.
+      theta: `[layers, ...]`, as a tying between layers gives them: `universal`, `templates`,
+        `along_tree`.
       x: What goes in.
 
     >>> import jax.numpy as jnp, jaxmeta.tying as jt
@@ -69,11 +74,13 @@ def scan_layers(apply: Callable[[PyTree, Array], Array], theta: PyTree, x: Array
 
 
 def cross_stitch(nodes: int, own: float = 0.9) -> Model:
-    r"""A cross-stitch unit: activations of the nodes are mixed, $\tilde h_a = \sum_b \alpha_{ab} h_b$.
+    r"""A cross-stitch unit: activations of the nodes are mixed,
+    $\tilde h_a = \sum_b \alpha_{ab} h_b$.
 
-    It ties what nodes compute and not what they are, so it is a `Model` that stands between layers: its one parameter is
-    alpha `[N, N]`, which begins at `own` on the diagonal and shares the rest equally (the paper's 0.9 and 0.1).
-    Common re-implementations have one alpha a channel; the paper moves alpha by a far larger rate than the nets.
+    It ties what nodes compute and not what they are, so it is a `Model` that stands between layers:
+    its one parameter is alpha `[N, N]`, which begins at `own` on the diagonal and shares the rest
+    equally (the paper's 0.9 and 0.1). Common re-implementations have one alpha a channel; the paper
+    moves alpha by a far larger rate than the nets.
 
     Args:
       nodes: N.

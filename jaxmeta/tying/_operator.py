@@ -1,4 +1,5 @@
-"""The linear maps of which linear tyings are made. Axis letters: `m` free rows, `n` rows that are made of them."""
+"""The linear maps of which linear tyings are made. Axis letters: `m` free rows, `n` rows that are
+made of them."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ class Operator(NamedTuple):
       apply: `[m, ...] -> [n, ...]`.
       transpose: `[n, ...] -> [m, ...]`, $M^\top$.
       shape: `(n, m)`.
-      row: `(phi, i) -> theta[i]` without the other rows, i a whole number or a scalar array; None where all must be made. NaN
-        for a traced i that there is not.
+      row: `(phi, i) -> theta[i]` without the other rows, i a whole number or a scalar array; None
+        where all must be made. NaN for a traced i that there is not.
     """
 
     apply: Callable[[Array], Array]
@@ -31,11 +32,13 @@ class Operator(NamedTuple):
     row: Callable[[Array, Array], Array] | None = None
 
 
-def linear(apply: Callable[[Array], Array], shape: tuple[int, int], row: Callable | None = None) -> Operator:
+def linear(
+    apply: Callable[[Array], Array], shape: tuple[int, int], row: Callable | None = None
+) -> Operator:
     """The operator of a linear function, its transpose derived by `jax.linear_transpose`.
 
-    Both add up in float32 at least and keep the dtype of what they are given: a row that a thousand share has the sum of as
-    many gradients.
+    Both add up in float32 at least and keep the dtype of what they are given: a row that a thousand
+    share has the sum of as many gradients.
 
     >>> import jax.numpy as jnp
     >>> double = linear(lambda phi: 2 * phi, (3, 3))
@@ -55,8 +58,9 @@ def linear(apply: Callable[[Array], Array], shape: tuple[int, int], row: Callabl
 
 def repeat(rows: int) -> Operator:
     """One row n times; the transpose is a sum."""
-    return linear(lambda phi: jnp.broadcast_to(phi, (rows, *phi.shape[1:])), (rows, 1),
-                  lambda phi, i: phi[0])
+    return linear(
+        lambda phi: jnp.broadcast_to(phi, (rows, *phi.shape[1:])), (rows, 1), lambda phi, i: phi[0]
+    )
 
 
 def gather(groups) -> Operator:
@@ -67,12 +71,16 @@ def gather(groups) -> Operator:
     """
     labels, index = np.unique(np.asarray(groups), return_inverse=True)
     index = index.astype(np.int32)
-    return linear(lambda phi: phi[index], (len(index), len(labels)),
-                  lambda phi, i: _index.or_nan(phi[jnp.asarray(index)[i]], i, len(index)))
+    return linear(
+        lambda phi: phi[index],
+        (len(index), len(labels)),
+        lambda phi, i: _index.or_nan(phi[jnp.asarray(index)[i]], i, len(index)),
+    )
 
 
 def hashing(key, rows: int, buckets: int) -> Operator:
-    r"""Signed hashing, $\theta_i = \xi(i) \phi_{h(i)}$. Neither h nor xi is stored: both are drawn anew of the key."""
+    r"""Signed hashing, $\theta_i = \xi(i) \phi_{h(i)}$. Neither h nor xi is stored: both are drawn
+    anew of the key."""
     key_bucket, key_sign = jax.random.split(key)
 
     def apply(phi):
@@ -84,7 +92,8 @@ def hashing(key, rows: int, buckets: int) -> Operator:
 
 
 def path_sums(parents: Sequence[int]) -> Operator:
-    r"""Sums along the path from the root, $\theta_c = \sum_{n \in path(c)} \phi_n$, for all nodes, in N additions.
+    r"""Sums along the path from the root, $\theta_c = \sum_{n \in path(c)} \phi_n$, for all nodes,
+    in N additions.
 
     One row is the sum of as many as the tree is deep.
 
@@ -97,15 +106,19 @@ def path_sums(parents: Sequence[int]) -> Operator:
         levels.append(level)
     reached = len(np.unique(np.concatenate([np.flatnonzero(parents < 0), *levels])))
     if parents.min(initial=0) < -1 or reached < len(parents):
-        raise ValueError(f"parents must be numbers of nodes, 0 to {len(parents) - 1}, that lead from every node to -1, the root's, "
-                         f"got {parents.tolist()}; give Tree.parents")
+        raise ValueError(
+            f"parents must be numbers of nodes, 0 to {len(parents) - 1}, that lead from every node "
+            f"to -1, the root's, got {parents.tolist()}; give Tree.parents"
+        )
 
     def apply(phi):
         for level in levels:
             phi = phi.at[level].add(phi[parents[level]], unique_indices=True)
         return phi
 
-    above = [np.arange(len(parents))]  # every node, its parent, its grandparent, ...; beyond the root -1
+    above = [
+        np.arange(len(parents))
+    ]  # every node, its parent, its grandparent, ...; beyond the root -1
     while (above[-1] >= 0).any():
         above.append(np.where(above[-1] < 0, -1, parents[above[-1]]))
     above, root = np.stack(above[:-1], 1), np.argmin(parents)
@@ -113,7 +126,10 @@ def path_sums(parents: Sequence[int]) -> Operator:
     def row(phi, i):
         path = jnp.asarray(above)[i]
         # A gather and a product: for large leaves a sum of slices took half as long again.
-        return product(_index.or_nan((path >= 0).astype(phi.dtype), i, len(above)), phi[jnp.where(path < 0, root, path)])
+        return product(
+            _index.or_nan((path >= 0).astype(phi.dtype), i, len(above)),
+            phi[jnp.where(path < 0, root, path)],
+        )
 
     return linear(apply, (len(parents), len(parents)), row)
 
@@ -123,24 +139,33 @@ def matrix(dense) -> Operator:
     dense = np.asarray(dense)
     if dense.ndim != 2:
         raise ValueError(f"a matrix must have two axes, got shape {dense.shape}; give [n, m]")
-    return linear(lambda phi: product(dense, phi), dense.shape,
-                  lambda phi, i: product(_index.taken(jnp.asarray(dense, phi.dtype), i), phi))
+    return linear(
+        lambda phi: product(dense, phi),
+        dense.shape,
+        lambda phi, i: product(_index.taken(jnp.asarray(dense, phi.dtype), i), phi),
+    )
 
 
 def rows(operator: Operator, index) -> Operator:
     """Some rows of an operator, in this order."""
     index, size = np.asarray(index), operator.shape[0]
     if index.ndim != 1 or not index.size:
-        raise ValueError(f"nodes must be numbers from 0 to {size - 1}, at least one, got {index.tolist()}; "
-                         "number nodes as the tree does")
+        raise ValueError(
+            f"nodes must be numbers from 0 to {size - 1}, at least one, got {index.tolist()}; "
+            "number nodes as the tree does"
+        )
     index = _index.checked("nodes", index, size, "number nodes as the tree does").astype(np.int32)
-    row = None if operator.row is None else (
-        lambda phi, i: _index.or_nan(operator.row(phi, jnp.asarray(index)[i]), i, len(index)))
+    row = (
+        None
+        if operator.row is None
+        else (lambda phi, i: _index.or_nan(operator.row(phi, jnp.asarray(index)[i]), i, len(index)))
+    )
     return linear(lambda phi: operator.apply(phi)[index], (len(index), operator.shape[1]), row)
 
 
 def product(dense, phi: Array) -> Array:
-    """`[..., m]` times `[m, ...]`; trailing axes are flattened for it, as `tensordot`'s transpose would copy what is large."""
+    """`[..., m]` times `[m, ...]`; trailing axes are flattened for it, as `tensordot`'s transpose
+    would copy what is large."""
     flat = jnp.asarray(dense, phi.dtype) @ phi.reshape(len(phi), -1)
     return flat.reshape(*flat.shape[:-1], *phi.shape[1:])
 

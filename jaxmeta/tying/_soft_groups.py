@@ -1,4 +1,5 @@
-"""Groups that are learned: soft assignments, and the groups they harden to. Axis letters: `N` nodes, `G` groups."""
+"""Groups that are learned: soft assignments, and the groups they harden to. Axis letters: `N`
+nodes, `G` groups."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Hardened(NamedTuple):
     Args:
       structure: What was found: group numbers, or a `jaxmeta.hierarchy.Tree`.
       tying: The given-structure tying of it.
-      phi: Its free parameters: theta as it was where assignments were one-hot, else the nearest in least squares for groups.
+      phi: Its free parameters: theta as it was where assignments were one-hot, else the nearest in
+        least squares for groups.
     """
 
     structure: Any
@@ -46,13 +48,16 @@ def assignment(logits: Float[Array, "*n G"], temperature=1.0) -> Float[Array, "*
 
 
 def assignment_entropy(structure: PyTree, temperature=1.0) -> Array:
-    r"""How undecided assignments are, $\sum_i H(a_i)$ in nats, of all logits of a structure: a penalty that decides them.
+    r"""How undecided assignments are, $\sum_i H(a_i)$ in nats, of all logits of a structure: a
+    penalty that decides them.
 
     >>> import jax.numpy as jnp
     >>> float(assignment_entropy(jnp.zeros((3, 2)))) / 3 - float(jnp.log(2.0))
     0.0
     """
-    return total(jnp.sum(entr(assignment(logits, temperature))) for logits in jax.tree.leaves(structure))
+    return total(
+        jnp.sum(entr(assignment(logits, temperature))) for logits in jax.tree.leaves(structure)
+    )
 
 
 def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 0.1) -> Tying:
@@ -60,30 +65,34 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 0.1)
 
     $$ \theta_c = \sum_g softmax(s_c / t)_g\, \phi_g $$
 
-    Every group begins at theta, so that every node does. That is symmetric in the groups, and where logits were equal too
-    all groups would have one gradient for ever: logits begin as Gaussian noise. Two things keep assignments from settling
-    between groups: `jaxmeta.estimator.perturbed`, which makes them Gumbel-softmax, and a temperature that falls, by
-    `jaxmeta.estimator.scheduled`.
+    Every group begins at theta, so that every node does. That is symmetric in the groups, and where
+    logits were equal too all groups would have one gradient for ever: logits begin as Gaussian
+    noise. Two things keep assignments from settling between groups: `jaxmeta.estimator.perturbed`,
+    which makes them Gumbel-softmax, and a temperature that falls, by `jaxmeta.estimator.scheduled`.
 
     Args:
       nodes: N.
       groups: G; groups that no node is nearest to vanish when hardened.
-      temperature: t, above 0, not learned: small ones decide. It may be traced, so that the tying of a schedule's
-        temperature is made inside the step.
+      temperature: t, above 0, not learned: small ones decide. It may be traced, so that the tying
+        of a schedule's temperature is made inside the step.
       spread: Standard deviation of $s / t$ at first, above 0.
 
     Returns:
-      A `Tying` whose phi is `{"structure": s [N, G], "bank": [G, ...]}`; `harden_by_group` decides it.
+      A `Tying` whose phi is `{"structure": s [N, G], "bank": [G, ...]}`; `harden_by_group` decides
+      it.
 
     Example:
       >>> import jax.numpy as jnp, jaxmeta.tying as jt
-      >>> logits, bank = jnp.array([[0, 9], [9, 0], [0, 9]], "float32"), jnp.array([1, 2], "float32")
+      >>> logits, bank = (
+      ...     jnp.array([[0, 9], [9, 0], [0, 9]], "float32"),
+      ...     jnp.array([1, 2], "float32"),
+      ... )
       >>> phi = {"structure": logits, "bank": bank}
       >>> jt.soft_by_group(3, 2, temperature=0.1).expand(phi).tolist()
       [2.0, 1.0, 2.0]
 
-    Papers: Jang, Gu and Poole, Categorical reparameterization with Gumbel-softmax, ICLR 2017; Maddison, Mnih and Teh, The
-    concrete distribution, ICLR 2017 (the relaxation).
+    Papers: Jang, Gu and Poole, Categorical reparameterization with Gumbel-softmax, ICLR 2017;
+    Maddison, Mnih and Teh, The concrete distribution, ICLR 2017 (the relaxation).
     """
     checked_nodes(nodes)
     _check.whole_number("the number of groups", groups, least=1)
@@ -91,8 +100,12 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 0.1)
 
     def init(key, theta):
         logits = spread * temperature * jax.random.normal(key, (nodes, groups), leaves_dtype(theta))
-        return {"structure": logits,
-                "bank": jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (groups, *jnp.shape(leaf))), theta)}
+        return {
+            "structure": logits,
+            "bank": jax.tree.map(
+                lambda leaf: jnp.broadcast_to(leaf, (groups, *jnp.shape(leaf))), theta
+            ),
+        }
 
     def mixed(weights, bank):
         return jax.tree.map(lambda leaf: product(weights, leaf), bank)
@@ -101,7 +114,9 @@ def soft_by_group(nodes: int, groups: int, temperature=1.0, spread: float = 0.1)
         weights = assignment(phi["structure"], temperature)
         return lambda node: mixed(_index.taken(weights, node), phi["bank"])
 
-    return Tying(init, lambda phi: mixed(assignment(phi["structure"], temperature), phi["bank"]), at=at)
+    return Tying(
+        init, lambda phi: mixed(assignment(phi["structure"], temperature), phi["bank"]), at=at
+    )
 
 
 def harden_by_group(tying: Tying, phi: PyTree) -> Hardened:
@@ -115,7 +130,11 @@ def harden_by_group(tying: Tying, phi: PyTree) -> Hardened:
       A `Hardened` whose structure is `[N]` group numbers; every group is the mean of its nodes.
     """
     groups = likeliest(phi["structure"])
-    return Hardened(groups, by_group(groups), jax.tree.map(lambda leaf: group_means(groups, leaf), tying.expand(phi)))
+    return Hardened(
+        groups,
+        by_group(groups),
+        jax.tree.map(lambda leaf: group_means(groups, leaf), tying.expand(phi)),
+    )
 
 
 def soft_by_index(groups: int, temperature=1.0, spread: float = 0.1) -> Tying:
@@ -123,8 +142,9 @@ def soft_by_index(groups: int, temperature=1.0, spread: float = 0.1) -> Tying:
 
     $$ \theta_i = \sum_g softmax(s_i / t)_g\, \phi_g $$
 
-    The groups begin at quantiles of a normal of the example's mean and deviation, which tells them apart, and an entry's
-    logits at $-t (\theta_i - \phi_g)^2 / 2 \sigma^2$ and noise: it leans to the groups that are near it.
+    The groups begin at quantiles of a normal of the example's mean and deviation, which tells them
+    apart, and an entry's logits at $-t (\theta_i - \phi_g)^2 / 2 \sigma^2$ and noise: it leans to
+    the groups that are near it.
 
     Args:
       groups: G.
@@ -142,16 +162,29 @@ def soft_by_index(groups: int, temperature=1.0, spread: float = 0.1) -> Tying:
         return leaf.mean() + _deviation(leaf) * normal_quantiles(groups, leaf.dtype)
 
     def lean(leaf, key):
-        distance = (leaf[..., None] - bank(leaf).reshape(*[1] * leaf.ndim, groups)) / _deviation(leaf)
-        return temperature * (spread * jax.random.normal(key, distance.shape, leaf.dtype) - distance**2 / 2)
+        distance = (leaf[..., None] - bank(leaf).reshape(*[1] * leaf.ndim, groups)) / _deviation(
+            leaf
+        )
+        return temperature * (
+            spread * jax.random.normal(key, distance.shape, leaf.dtype) - distance**2 / 2
+        )
 
     def init(key, theta):
         leaves, structure = jax.tree.flatten(theta)
-        logits = [lean(leaf, own) for leaf, own in zip(leaves, jax.random.split(key, max(1, len(leaves))))]
-        return {"structure": jax.tree.unflatten(structure, logits), "bank": jax.tree.map(bank, theta)}
+        logits = [
+            lean(leaf, own) for leaf, own in zip(leaves, jax.random.split(key, max(1, len(leaves))))
+        ]
+        return {
+            "structure": jax.tree.unflatten(structure, logits),
+            "bank": jax.tree.map(bank, theta),
+        }
 
     def expand(phi):
-        return jax.tree.map(lambda logits, values: assignment(logits, temperature) @ values, phi["structure"], phi["bank"])
+        return jax.tree.map(
+            lambda logits, values: assignment(logits, temperature) @ values,
+            phi["structure"],
+            phi["bank"],
+        )
 
     return Tying(init, expand)
 
@@ -163,18 +196,24 @@ def harden_by_index(tying: Tying, phi: PyTree) -> Hardened:
       tying, phi: As in `harden_by_group`, phi of one array.
 
     Returns:
-      A `Hardened` whose structure is group numbers of the array's shape; every group is the mean of its entries.
+      A `Hardened` whose structure is group numbers of the array's shape; every group is the mean of
+      its entries.
     """
     groups = likeliest(phi["structure"])
-    return Hardened(groups, by_index(groups), group_means(groups.reshape(-1), tying.expand(phi).reshape(-1)))
+    return Hardened(
+        groups, by_index(groups), group_means(groups.reshape(-1), tying.expand(phi).reshape(-1))
+    )
 
 
 def likeliest(logits: Float[Array, "*n G"]) -> Int[np.ndarray, "*n"]:
-    """The place of every row's largest logit; refuses NaN, of which an argmax would make a plausible place."""
+    """The place of every row's largest logit; refuses NaN, of which an argmax would make a
+    plausible place."""
     logits = np.asarray(logits)
     if np.isnan(logits).any():
-        raise ValueError(f"what is decided must be numbers, got NaN among logits or distances of shape {logits.shape}; look at "
-                         "how it was trained")
+        raise ValueError(
+            "what is decided must be numbers, got NaN among logits or distances of shape "
+            f"{logits.shape}; look at how it was trained"
+        )
     return np.argmax(logits, axis=-1)
 
 
@@ -192,4 +231,3 @@ def group_means(groups, leaf: Array) -> Array:
 
 def _deviation(leaf):
     return jnp.where(leaf.std() > 0, leaf.std(), 1)
-

@@ -22,18 +22,21 @@ def prefers_nothing(phi: PyTree) -> Array:
 class Tying(NamedTuple):
     r"""Who shares which parameters: $\theta = T(\phi)$, the free parameters phi stored once.
 
-    phi is a plain pytree without aliases: it is what is optimised, donated, sharded, frozen and checkpointed. `expand` is
-    called inside the loss, so that the gradient in phi is the transposed derivative of T on that in theta; a weight decay
-    of an optimiser acts on phi, the penalty on whatever it says.
+    phi is a plain pytree without aliases: it is what is optimised, donated, sharded, frozen and
+    checkpointed. `expand` is called inside the loss, so that the gradient in phi is the transposed
+    derivative of T on that in theta; a weight decay of an optimiser acts on phi, the penalty on
+    whatever it says.
 
     Args:
-      init: `(key, theta) -> phi`; theta is an example of one node's full parameters (of one array, within a leaf).
-      expand: `(phi) -> theta`: every node's parameters, stacked `[N, ...]`, so that one vmapped model serves them all.
-        Tyings within a leaf give the one theta; `stacked` joins them to one between nodes.
+      init: `(key, theta) -> phi`; theta is an example of one node's full parameters (of one array,
+        within a leaf).
+      expand: `(phi) -> theta`: every node's parameters, stacked `[N, ...]`, so that one vmapped
+        model serves them all. Tyings within a leaf give the one theta; `stacked` joins them to one
+        between nodes.
       penalty: `(phi) -> scalar`, the negative log prior up to a constant.
-      at: `(phi) -> (node) -> theta[node]`, one node's parameters without the others', where they can be had; what all nodes
-        need is made in the outer call, once. None where `expand` must run. For a node that there is not
-        it does as `at_node`.
+      at: `(phi) -> (node) -> theta[node]`, one node's parameters without the others', where they
+        can be had; what all nodes need is made in the outer call, once. None where `expand` must
+        run. For a node that there is not it does as `at_node`.
     """
 
     init: Callable[[Key[Array, ""], PyTree], PyTree]
@@ -48,7 +51,8 @@ def identity() -> Tying:
 
 
 def compose(outer: Tying, inner: Tying) -> Tying:
-    r"""One tying after the other: $\theta = T_1(T_2(\phi))$, the penalties add, $p_1(T_2(\phi)) + p_2(\phi)$.
+    r"""One tying after the other: $\theta = T_1(T_2(\phi))$, the penalties add,
+    $p_1(T_2(\phi)) + p_2(\phi)$.
 
     Args:
       outer: $T_1$. Its free parameters are what the inner one ties.
@@ -65,9 +69,12 @@ def compose(outer: Tying, inner: Tying) -> Tying:
         key_outer, key_inner = jax.random.split(key)
         return inner.init(key_inner, outer.init(key_outer, theta))
 
-    return Tying(init, lambda phi: outer.expand(inner.expand(phi)),
-                 lambda phi: outer.penalty(inner.expand(phi)) + inner.penalty(phi),
-                 None if outer.at is None else lambda phi: outer.at(inner.expand(phi)))
+    return Tying(
+        init,
+        lambda phi: outer.expand(inner.expand(phi)),
+        lambda phi: outer.penalty(inner.expand(phi)) + inner.penalty(phi),
+        None if outer.at is None else lambda phi: outer.at(inner.expand(phi)),
+    )
 
 
 def stacked(within: Tying, between: Tying) -> Tying:
@@ -79,10 +86,14 @@ def stacked(within: Tying, between: Tying) -> Tying:
 
     Example:
       >>> import jax.numpy as jnp, jaxmeta.tying as jt
-      >>> jt.stacked(jt.by_index([0, 0, 1]), jt.free(2)).expand(jnp.array([[1, 2], [3, 4]])).tolist()
+      >>> jt.stacked(jt.by_index([0, 0, 1]), jt.free(2)).expand(
+      ...     jnp.array([[1, 2], [3, 4]])
+      ... ).tolist()
       [[1, 1, 2], [3, 3, 4]]
     """
-    each = Tying(within.init, jax.vmap(within.expand), lambda phi: jnp.sum(jax.vmap(within.penalty)(phi)))
+    each = Tying(
+        within.init, jax.vmap(within.expand), lambda phi: jnp.sum(jax.vmap(within.penalty)(phi))
+    )
 
     def at(phi):
         free = nodewise(between, phi)
@@ -92,11 +103,13 @@ def stacked(within: Tying, between: Tying) -> Tying:
 
 
 def applied(parts: Mapping[Where, Tying], rest: Tying) -> Tying:
-    """Each tying on the leaves that its `where` means, and one on the rest; phi is the tuple of theirs.
+    """Each tying on the leaves that its `where` means, and one on the rest; phi is the tuple of
+    theirs.
 
     Args:
       parts: Tyings by predicates on a leaf's path, as `jaxmeta.named("head")`.
-      rest: For the leaves that no one claims: `shared(N)`, `free(N)`, or `identity()` where the parts tie within a leaf.
+      rest: For the leaves that no one claims: `shared(N)`, `free(N)`, or `identity()` where the
+        parts tie within a leaf.
 
     Returns:
       A `Tying`; its penalties add.
@@ -118,13 +131,20 @@ def applied(parts: Mapping[Where, Tying], rest: Tying) -> Tying:
         claims = [[path for path in names if where(path)] for where in wheres]
         for place, claim in enumerate(claims):
             if not claim:
-                raise ValueError(f"predicate {place} of applied must mean at least one leaf, got none of "
-                                 f"{', '.join(names[:8])}; name one of them, for example with jaxmeta.named")
+                raise ValueError(
+                    f"predicate {place} of applied must mean at least one leaf, got none of "
+                    f"{', '.join(names[:8])}; name one of them, for example with jaxmeta.named"
+                )
         twice = [path for path in names if sum(path in claim for claim in claims) > 1]
         if twice:
-            raise ValueError(f"a leaf must be claimed once, got {twice[0]!r} claimed by several predicates; narrow one")
-        thetas = [*(take(theta, where) for where in wheres),
-                  leave(theta, lambda path: any(where(path) for where in wheres))]
+            raise ValueError(
+                f"a leaf must be claimed once, got {twice[0]!r} claimed by several predicates; "
+                "narrow one"
+            )
+        thetas = [
+            *(take(theta, where) for where in wheres),
+            leave(theta, lambda path: any(where(path) for where in wheres)),
+        ]
         keys = jax.random.split(key, len(tyings))
         return tuple(tying.init(*each) for tying, *each in zip(tyings, keys, thetas))
 
@@ -138,8 +158,12 @@ def applied(parts: Mapping[Where, Tying], rest: Tying) -> Tying:
         each = [nodewise(tying, part) for tying, part in zip(tyings, phi)]
         return lambda node: joined(one(node) for one in each)
 
-    return Tying(init, lambda phi: joined(tying.expand(part) for tying, part in zip(tyings, phi)),
-                 lambda phi: total(tying.penalty(part) for tying, part in zip(tyings, phi)), at)
+    return Tying(
+        init,
+        lambda phi: joined(tying.expand(part) for tying, part in zip(tyings, phi)),
+        lambda phi: total(tying.penalty(part) for tying, part in zip(tyings, phi)),
+        at,
+    )
 
 
 def at_node(tying: Tying, phi: PyTree, node) -> PyTree:
@@ -151,11 +175,12 @@ def at_node(tying: Tying, phi: PyTree, node) -> PyTree:
       node: Which, a whole number or a scalar array of one, from 0.
 
     Returns:
-      Its parameters. Under jit, where the node's value is not known, a node that there is not has NaN in the place of all that
-      depends on the node; what all nodes share stays.
+      Its parameters. Under jit, where the node's value is not known, a node that there is not has
+      NaN in the place of all that depends on the node; what all nodes share stays.
 
     Raises:
-      ValueError: For a node that there is not, where its value is known; for what is no whole number.
+      ValueError: For a node that there is not, where its value is known; for what is no whole
+        number.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmeta.tying as jt
@@ -164,7 +189,9 @@ def at_node(tying: Tying, phi: PyTree, node) -> PyTree:
       >>> [float(own(phi, node)) for node in (1, 2, -1)]
       [2.0, nan, nan]
     """
-    _index.checked("node", node, nodes_of(tying, phi), "number nodes as the tying's tree or groups do")
+    _index.checked(
+        "node", node, nodes_of(tying, phi), "number nodes as the tying's tree or groups do"
+    )
     return nodewise(tying, phi)(node)
 
 
@@ -199,4 +226,5 @@ def partial(nodes: int, *names: str) -> Tying:
     Paper: Pillutla et al., Federated learning with partial model personalization, ICML 2022.
     """
     from jaxmeta.tying._nodes import free, shared
+
     return applied({named(*names): free(nodes)}, rest=shared(nodes))

@@ -1,4 +1,5 @@
-"""Linear tyings within a leaf: an array's entries made of fewer. Axis letters: `d` an array's size, `m` its free entries."""
+"""Linear tyings within a leaf: an array's entries made of fewer. Axis letters: `d` an array's size,
+`m` its free entries."""
 
 from __future__ import annotations
 
@@ -28,17 +29,23 @@ def inside(operator: Operator, shape: Sequence[int], start: Callable[[Array], Ar
     """
     shape = tuple(shape)
     if math.prod(shape) != operator.shape[0]:
-        raise ValueError(f"an operator within arrays of shape {shape} must have {math.prod(shape)} rows, got "
-                         f"{operator.shape[0]}; give the shape it was made for")
+        raise ValueError(
+            f"an operator within arrays of shape {shape} must have {math.prod(shape)} rows, got "
+            f"{operator.shape[0]}; give the shape it was made for"
+        )
 
     def init(key, theta):
         for leaf in jax.tree.leaves(theta):
             if jnp.shape(leaf) != shape:
-                raise ValueError(f"an array tied within must have shape {shape}, got {jnp.shape(leaf)}; "
-                                 "choose the leaves it is for by applied")
+                raise ValueError(
+                    f"an array tied within must have shape {shape}, got {jnp.shape(leaf)}; "
+                    "choose the leaves it is for by applied"
+                )
         return jax.tree.map(lambda leaf: start(leaf.reshape(-1)), theta)
 
-    return Tying(init, lambda phi: jax.tree.map(lambda leaf: operator.apply(leaf).reshape(shape), phi))
+    return Tying(
+        init, lambda phi: jax.tree.map(lambda leaf: operator.apply(leaf).reshape(shape), phi)
+    )
 
 
 def by_index(index) -> Tying:
@@ -48,7 +55,8 @@ def by_index(index) -> Tying:
       index: The array's shape, labels of any kind; phi's entries are the groups in sorted order.
 
     Returns:
-      A `Tying` of single arrays; each group begins at its first entry, which keeps the spread of the entries.
+      A `Tying` of single arrays; each group begins at its first entry, which keeps the spread of
+      the entries.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmeta.tying as jt
@@ -70,7 +78,8 @@ def hashed(key, shape: Sequence[int], buckets: int) -> Tying:
       buckets: m, the free entries.
 
     Returns:
-      A `Tying`; phi begins at $\sum_{h(i) = k} \xi(i) W_i / \sqrt{n_k}$, which keeps the variance of centred entries.
+      A `Tying`; phi begins at $\sum_{h(i) = k} \xi(i) W_i / \sqrt{n_k}$, which keeps the variance
+      of centred entries.
 
     Paper: Chen et al., Compressing neural networks with the hashing trick, ICML 2015.
     """
@@ -85,11 +94,13 @@ def hashed(key, shape: Sequence[int], buckets: int) -> Tying:
 
 
 def orbit_labels(shape: Sequence[int], generators) -> np.ndarray:
-    """The orbits of an array's entries under a permutation group, by number: connected components of its action.
+    """The orbits of an array's entries under a permutation group, by number: connected components
+    of its action.
 
     Args:
       shape: Of the array.
-      generators: Of the group: each has one permutation for every axis, or None for an axis that stays.
+      generators: Of the group: each has one permutation for every axis, or None for an axis that
+        stays.
 
     Raises:
       ValueError: For what is no permutation of an axis.
@@ -107,23 +118,33 @@ def orbit_labels(shape: Sequence[int], generators) -> np.ndarray:
     images = []
     for generator in generators:
         if len(generator) != len(shape):
-            raise ValueError(f"a generator must have one permutation for each of the {len(shape)} axes, got "
-                             f"{len(generator)}; give None for an axis that stays")
-        moved = [np.arange(length) if perm is None else np.asarray(perm) for perm, length in zip(generator, shape)]
+            raise ValueError(
+                f"a generator must have one permutation for each of the {len(shape)} axes, got "
+                f"{len(generator)}; give None for an axis that stays"
+            )
+        moved = [
+            np.arange(length) if perm is None else np.asarray(perm)
+            for perm, length in zip(generator, shape)
+        ]
         for axis, (perm, length) in enumerate(zip(moved, shape)):
             if perm.shape != (length,) or not np.array_equal(np.sort(perm), np.arange(length)):
-                raise ValueError(f"a generator on axis {axis} must be a permutation of 0 to {length - 1}, got "
-                                 f"{perm.tolist()}; name each place once")
+                raise ValueError(
+                    f"a generator on axis {axis} must be a permutation of 0 to {length - 1}, got "
+                    f"{perm.tolist()}; name each place once"
+                )
         images.append(flat[np.ix_(*moved)].reshape(-1))
     to = np.concatenate(images) if images else np.zeros(0, int)
-    edges = coo_array((np.ones(to.size, np.int8), (np.tile(np.arange(size), len(images)), to)), shape=(size, size))
+    edges = coo_array(
+        (np.ones(to.size, np.int8), (np.tile(np.arange(size), len(images)), to)), shape=(size, size)
+    )
     return connected_components(edges, directed=False)[1].reshape(shape)
 
 
 def orbits(shape: Sequence[int], generators) -> Tying:
     r"""One free entry for each orbit of a permutation group, $W_{ij} = \phi_{orbit(i,j)}$.
 
-    These are all kernels `[inputs, outputs]` whose map $y = x W$ commutes with the group's action on inputs and outputs.
+    These are all kernels `[inputs, outputs]` whose map $y = x W$ commutes with the group's action
+    on inputs and outputs.
 
     Args:
       shape, generators: As in `orbit_labels`.

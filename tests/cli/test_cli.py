@@ -14,13 +14,28 @@ import processes
 import pytest
 
 # As small as can be: digits have 5, 2 and 3 classes in their splits, and the MLP compiles at once.
-SMALL = ["--data", "digits", "--ways", "2", "--queries", "2", "--model", "mlp", "--width", "8", "--tasks", "2",
-         "--episodes", "8"]
+SMALL = [
+    "--data",
+    "digits",
+    "--ways",
+    "2",
+    "--queries",
+    "2",
+    "--model",
+    "mlp",
+    "--width",
+    "8",
+    "--tasks",
+    "2",
+    "--episodes",
+    "8",
+]
 
 
 @pytest.fixture(scope="module")
 def jaxmeta(tmp_path_factory):
-    """`jaxmeta(*arguments) -> (exit code, standard output, standard error)`, in a process of its own."""
+    """`jaxmeta(*arguments) -> (exit code, standard output, standard error)`, in a process of its
+    own."""
     return functools.partial(processes.jaxmeta, cwd=tmp_path_factory.mktemp("work"))
 
 
@@ -33,7 +48,8 @@ def trained(jaxmeta, tmp_path_factory):
     return out, json.loads(stdout)  # the whole of standard output is one JSON value
 
 
-# Runs the command for each list of arguments that it reads, in one process: what starts slowly starts once.
+# Runs the command for each list of arguments that it reads, in one process: what starts slowly
+# starts once.
 MANY = """
 import contextlib, io, json, sys, traceback
 from jaxmeta.cli import main
@@ -54,14 +70,20 @@ print(json.dumps(answers))
 
 
 def in_one_process(*cases):
-    done = subprocess.run([sys.executable, "-c", MANY], input=json.dumps([list(map(str, case)) for case in cases]),
-                          capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", MANY],
+        input=json.dumps([list(map(str, case)) for case in cases]),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def check_refusal(answer, sentence: str):
-    """The sentence by which the command refuses: alone on standard error, exit code 2, no traceback."""
+    """The sentence by which the command refuses: alone on standard error, exit code 2, no
+    traceback."""
     code, stdout, stderr = answer
     lines = [line for line in stderr.splitlines() if line and line != "jaxmeta: starting"]
     assert (code, stdout, len(lines)) == (2, "", 1), stderr
@@ -79,7 +101,9 @@ def test_training_leaves_results_and_a_picture(trained):
 
 
 def test_evaluation_of_a_run(trained, jaxmeta):
-    code, stdout, stderr = jaxmeta("evaluate", trained[0], "--ways", 3, "--shots", 2, "--episodes", 10, "--json")
+    code, stdout, stderr = jaxmeta(
+        "evaluate", trained[0], "--ways", 3, "--shots", 2, "--episodes", 10, "--json"
+    )
     assert code == 0, stderr
     printed = json.loads(stdout)
     assert (printed["ways"], printed["shots"], printed["episodes"]) == (3, 2, 10)
@@ -89,18 +113,28 @@ def test_evaluation_of_a_run(trained, jaxmeta):
 
 def test_a_run_is_tested_at_another_inner_rate(trained):
     shared = ["evaluate", trained[0], "--episodes", 10, "--json"]
-    answers = in_one_process([*shared, "--inner-rate", 0, "--inner-steps", 3], [*shared, "--inner-steps", 0],
-                             [*shared, "--inner-steps", 3])
+    answers = in_one_process(
+        [*shared, "--inner-rate", 0, "--inner-steps", 3],
+        [*shared, "--inner-steps", 0],
+        [*shared, "--inner-steps", 3],
+    )
     assert [code for code, _, _ in answers] == [0, 0, 0], answers
     still, unlearned, learned = (json.loads(printed) for _, printed, _ in answers)
-    assert (still["inner_rate"], learned["inner_rate"]) == (0, trained[1]["configuration"]["inner_rate"])
-    assert still["loss"] == pytest.approx(unlearned["loss"]) and still["loss"] != pytest.approx(learned["loss"])
+    assert (still["inner_rate"], learned["inner_rate"]) == (
+        0,
+        trained[1]["configuration"]["inner_rate"],
+    )
+    assert still["loss"] == pytest.approx(unlearned["loss"]) and still["loss"] != pytest.approx(
+        learned["loss"]
+    )
 
 
 @pytest.mark.slow
 def test_a_run_is_resumed_without_its_settings(trained, jaxmeta):
     out, _ = trained
-    code, stdout, stderr = jaxmeta("train", "--resume", "--out", out, "--steps", 24, "--episodes", 8, "--json")
+    code, stdout, stderr = jaxmeta(
+        "train", "--resume", "--out", out, "--steps", 24, "--episodes", 8, "--json"
+    )
     assert code == 0, stderr
     assert "resumed after step 20" in stderr
     assert json.loads(stdout)["steps"] == 24
@@ -146,7 +180,9 @@ def answers_to_bad(tmp_path_factory):
     return answers
 
 
-@pytest.mark.parametrize("number", range(len(BAD)), ids=[" ".join(arguments) for arguments, _ in BAD])
+@pytest.mark.parametrize(
+    "number", range(len(BAD)), ids=[" ".join(arguments) for arguments, _ in BAD]
+)
 def test_a_bad_option_of_train_is_refused_in_one_sentence(answers_to_bad, number):
     check_refusal(answers_to_bad[number], BAD[number][1])
 
@@ -170,12 +206,17 @@ def test_bad_options_of_the_other_commands_are_refused(trained, tmp_path):
 
 
 def test_what_a_record_does_not_say_is_not_filled_in(trained, tmp_path):
-    """A run of `jaxmeta.fit` without a configuration, one whose record has open ends, and one of before settings were added."""
+    """A run of `jaxmeta.fit` without a configuration, one whose record has open ends, and one of
+    before settings were added."""
     out, _ = trained
     whole = json.loads((out / "configuration.json").read_text())
     later = {"reflections", "warps", "evaluation_rate"}
-    records = {"fit": {"fit": whole["fit"]}, "some": {"fit": whole["fit"], "ways": 2, "algorithm": "maml"},
-               "open": {**whole, "inner_steps": None}, "old": {name: whole[name] for name in whole if name not in later}}
+    records = {
+        "fit": {"fit": whole["fit"]},
+        "some": {"fit": whole["fit"], "ways": 2, "algorithm": "maml"},
+        "open": {**whole, "inner_steps": None},
+        "old": {name: whole[name] for name in whole if name not in later},
+    }
     for name, record in records.items():
         shutil.copytree(out, tmp_path / name)
         (tmp_path / name / "configuration.json").write_text(json.dumps(record))
@@ -183,8 +224,11 @@ def test_what_a_record_does_not_say_is_not_filled_in(trained, tmp_path):
     fit, some, open_, resumed, old, new = in_one_process(
         *(["evaluate", tmp_path / name, *shared] for name in ("fit", "some", "open")),
         ["train", "--resume", "--out", tmp_path / "open"],
-        *(["evaluate", folder, *shared] for folder in (tmp_path / "old", out)))
-    check_refusal(fit, "must say all that its run was made with, got nothing for algorithm, data, model and")
+        *(["evaluate", folder, *shared] for folder in (tmp_path / "old", out)),
+    )
+    check_refusal(
+        fit, "must say all that its run was made with, got nothing for algorithm, data, model and"
+    )
     check_refusal(some, "got nothing for data, model, width and")
     for answer in (open_, resumed):
         check_refusal(answer, "got nothing for inner_steps;")
@@ -193,9 +237,15 @@ def test_what_a_record_does_not_say_is_not_filled_in(trained, tmp_path):
 
 
 def test_an_error_within_keeps_its_traceback(tmp_path):
-    program = ("import jaxmeta.data; jaxmeta.data.load = lambda name: 1 / 0\n"
-               "from jaxmeta.cli import main; main()")
-    done = subprocess.run([sys.executable, "-c", program, "train", "--out", tmp_path / "run"], capture_output=True, text=True)
+    program = (
+        "import jaxmeta.data; jaxmeta.data.load = lambda name: 1 / 0\n"
+        "from jaxmeta.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "train", "--out", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr and "Traceback" in done.stderr
 
@@ -213,30 +263,45 @@ HELP = [
 
 
 def test_help_and_tables():
-    for (code, stdout, stderr), (_, words) in zip(in_one_process(*(arguments for arguments, _ in HELP)), HELP):
+    for (code, stdout, stderr), (_, words) in zip(
+        in_one_process(*(arguments for arguments, _ in HELP)), HELP
+    ):
         assert code == 0, stderr
         for word in words:
             assert word in stdout
 
 
 def test_help_does_not_import_jax():
-    program = "import sys, jaxmeta.cli; assert not {'jax', 'numpy', 'matplotlib'} & set(sys.modules)"
+    program = (
+        "import sys, jaxmeta.cli; assert not {'jax', 'numpy', 'matplotlib'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_data_is_shown_and_counted(jaxmeta, tmp_path):
-    code, stdout, stderr = jaxmeta("data", "show", "digits", "--out", tmp_path / "digits.png", "--json")
+    code, stdout, stderr = jaxmeta(
+        "data", "show", "digits", "--out", tmp_path / "digits.png", "--json"
+    )
     assert code == 0, stderr
     printed = json.loads(stdout)
-    assert {which: part["classes"] for which, part in printed["splits"].items()} == {"train": 5, "validation": 2, "test": 3}
+    assert {which: part["classes"] for which, part in printed["splits"].items()} == {
+        "train": 5,
+        "validation": 2,
+        "test": 3,
+    }
     assert (tmp_path / "digits.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     out = tmp_path / "run"
-    process = subprocess.Popen(processes.command("train", *SMALL, "--steps", 10**6, "--out", out), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        processes.command("train", *SMALL, "--steps", 10**6, "--out", out),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     for line in process.stderr:
         if "compiled in" in line:
             break

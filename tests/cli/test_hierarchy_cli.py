@@ -1,4 +1,5 @@
-"""The commands of `jaxmeta hierarchy`: what they print, in one process, and what they refuse, in another."""
+"""The commands of `jaxmeta hierarchy`: what they print, in one process, and what they refuse, in
+another."""
 
 import csv
 import json
@@ -12,8 +13,10 @@ from jaxmeta.hierarchy import Tree
 
 DIGITS = ["--data", "digits", "--classes", "0,3,5,8", "--shots", "6"]
 WATCH = ["--data", "watch", "--shots", "6"]
-PAIRS = ("(pendulum,(abduction,forward_elevation),(internal_rotation,external_rotation),"
-         "(trapezius_extension,upright_row));")
+PAIRS = (
+    "(pendulum,(abduction,forward_elevation),(internal_rotation,external_rotation),"
+    "(trapezius_extension,upright_row));"
+)
 
 GOOD = {
     "count": ["count", 10],
@@ -24,7 +27,17 @@ GOOD = {
     "picture": ["affinity", *DIGITS, "--affinity", "linear", "--out", "linear.png", "--json"],
     "text": ["derive", *WATCH, "--affinity", "means", "--method", "ward"],
     "newick": ["derive", *WATCH, "--affinity", "means", "--method", "ward", "--newick"],
-    "fused": ["derive", *WATCH, "--affinity", "means", "--fuse", 1e6, "--out", "tree.png", "--json"],
+    "fused": [
+        "derive",
+        *WATCH,
+        "--affinity",
+        "means",
+        "--fuse",
+        1e6,
+        "--out",
+        "tree.png",
+        "--json",
+    ],
     "optimal": ["optimal", *DIGITS, "--best", 100, "--json"],
     "binary": ["optimal", *DIGITS, "--binary", "--lower-bound", 1, "--learner", "lda"],
     "flat": ["evaluate", *WATCH, "--tree", "flat", "--seeds", 1, "--json"],
@@ -45,7 +58,10 @@ BAD = [
     (["derive", *DIGITS, "--method", "avrage"], "did you mean 'average'"),
     (["derive", *DIGITS, "--method", "nbdt", "--fuse", 1], "leave them out"),
     (["derive", *DIGITS, "--fuse", -1], "--fuse"),
-    (["optimal", "--data", "glyphs", "--binary"], "at most 10 classes, or 14 where trees are binary, got 1025"),
+    (
+        ["optimal", "--data", "glyphs", "--binary"],
+        "at most 10 classes, or 14 where trees are binary, got 1025",
+    ),
     (["optimal", *DIGITS, "--learner", "svm"], "choose one of lda, ridge"),
     (["optimal", *DIGITS, "--best", 0], "--best"),
     (["evaluate", *WATCH, "--tree", "none.nwk"], "got 'none.nwk'"),
@@ -94,7 +110,12 @@ def test_an_affinity_is_printed_and_written(answers):
     assert means["classes"] == names
     np.testing.assert_allclose(np.load(folder / "means.npy"), means["matrix"], rtol=1e-6)
     matrix = np.array(means["matrix"])
-    assert matrix.shape == (7, 7) and not np.diag(matrix).any() and (matrix == matrix.T).all() and matrix.max() == 0
+    assert (
+        matrix.shape == (7, 7)
+        and not np.diag(matrix).any()
+        and (matrix == matrix.T).all()
+        and matrix.max() == 0
+    )
     with (folder / "confusion.csv").open() as file:
         header, *rows = csv.reader(file)
     assert header == ["", "0", "3", "5", "8"] and [row[0] for row in rows] == header[1:]
@@ -113,7 +134,11 @@ def test_a_tree_is_printed_in_every_form(answers):
     assert printed["text"] == f"{tree}\n"
     assert len(tree.inner) == 6
     fused = json.loads(printed["fused"])
-    assert Tree.from_newick(fused["newick"]) == Tree.from_nested(fused["tree"]) == Tree.star(tree.concepts)
+    assert (
+        Tree.from_newick(fused["newick"])
+        == Tree.from_nested(fused["tree"])
+        == Tree.star(tree.concepts)
+    )
     assert (folder / "tree.png").stat().st_size > 5_000
 
 
@@ -128,28 +153,43 @@ def test_the_optimum_is_of_all_trees(printed):
     for name, regret in every["regret"].items():
         derived = Tree.from_nested(every["derived"][name])
         assert regret == pytest.approx(gains[0] - gains[trees.index(derived)], abs=1e-6)
-    for words in ("┬", "best binary trees", "lda nodes", "standard error", "not binary", "transfer affinity",
-                  "optimum by lower bound"):
+    for words in (
+        "┬",
+        "best binary trees",
+        "lda nodes",
+        "standard error",
+        "not binary",
+        "transfer affinity",
+        "optimum by lower bound",
+    ):
         assert words in printed["binary"]
 
 
 @pytest.mark.slow
 def test_a_tree_is_tested_against_flat(printed):
     flat = json.loads(printed["flat"])
-    assert all(flat[name]["difference"] == 0 and flat[name]["half"] is None for name in ("accuracy", "lca_height"))
-    assert flat["hierarchical_f1"]["flat"] == pytest.approx(flat["accuracy"]["flat"])  # no node between root and leaf
+    assert all(
+        flat[name]["difference"] == 0 and flat[name]["half"] is None
+        for name in ("accuracy", "lca_height")
+    )
+    assert flat["hierarchical_f1"]["flat"] == pytest.approx(
+        flat["accuracy"]["flat"]
+    )  # no node between root and leaf
     assert flat["lca_height"]["tree"] == pytest.approx(1 - flat["accuracy"]["tree"])
     by_name, by_number = json.loads(printed["by name"]), json.loads(printed["by number"])
-    tree, = by_name["trees"]
+    (tree,) = by_name["trees"]
     assert Tree.from_newick(tree) == Tree.from_newick(PAIRS)
     for name in ("accuracy", "hierarchical_f1", "normalised_h_loss", "lca_height"):
         row = by_name[name]
         assert row["difference"] == pytest.approx(row["tree"] - row["flat"]) and row["half"] >= 0
-    # The file is over numbers: classes 1 and 2 are abduction and forward elevation, and so on, as in PAIRS.
+    # The file is over numbers: classes 1 and 2 are abduction and forward elevation, and so on, as
+    # in PAIRS.
     assert by_number["trees"] == by_name["trees"] and by_number["accuracy"] == by_name["accuracy"]
     assert "strong nodes" in printed["strong"] and "normalised h loss" in printed["strong"]
 
 
-@pytest.mark.parametrize("number", list(range(len(BAD))), ids=[" ".join(map(str, case)) for case, _ in BAD])
+@pytest.mark.parametrize(
+    "number", list(range(len(BAD))), ids=[" ".join(map(str, case)) for case, _ in BAD]
+)
 def test_what_cannot_be_is_refused_in_one_sentence(refusals, number):
     check_refusal(refusals[number], BAD[number][1])

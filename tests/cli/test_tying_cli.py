@@ -1,4 +1,5 @@
-"""The commands of `jaxmeta tying`: what they print, in one process, and what they refuse, in another."""
+"""The commands of `jaxmeta tying`: what they print, in one process, and what they refuse, in
+another."""
 
 import json
 
@@ -18,7 +19,17 @@ GOOD = {
     "text": ["show", "along_tree", "--tree", "groups.nwk"],
     "persons": ["run", "by_group", "--data", "watch", *QUICK, "--seeds", 1, "--json"],
     "few": ["run", "shared", *DIGITS, "--shots", 2, "--seeds", 1, "--json"],
-    "classes": ["run", "low_rank", *DIGITS, "--tree", "((0,3),5);", "--set", "rank=2", "--seeds", 2],
+    "classes": [
+        "run",
+        "low_rank",
+        *DIGITS,
+        "--tree",
+        "((0,3),5);",
+        "--set",
+        "rank=2",
+        "--seeds",
+        2,
+    ],
 }
 
 BAD = [
@@ -38,7 +49,10 @@ BAD = [
     (["run", "shared", "--data", "digitz"], "did you mean 'digits'"),
     (["run", "shared", *DIGITS, "--tree", "((a,b),c);"], "it lacks ['0'"),
     (["run", "partial", *DIGITS], "name one of them"),
-    (["run", "shared", *DIGITS, "--shots", 1], "at least 2 shots, one to train and one to validate, got 1"),
+    (
+        ["run", "shared", *DIGITS, "--shots", 1],
+        "at least 2 shots, one to train and one to validate, got 1",
+    ),
     (["run", "shared"], "--data"),
 ]
 
@@ -75,10 +89,16 @@ def test_who_shares_with_whom(answers):
     assert shared["full"] == 3 * shared["free"] and np.all(np.array(shared["overlap"]) == 1)
     branching = json.loads(printed["branching"])
     assert branching["nodes"] == ["lie", "run", "sit", "stand", "walk"]
-    head, first = (np.array(branching["colours"][f"{leaf}/bias"]) for leaf in ("head", "body/dense1"))
+    head, first = (
+        np.array(branching["colours"][f"{leaf}/bias"]) for leaf in ("head", "body/dense1")
+    )
     assert len(np.unique(first, axis=0)) == 1 and len(np.unique(head, axis=0)) == 5
     middle = np.array(branching["colours"]["body/dense2/bias"])
-    assert len(np.unique(middle, axis=0)) == 3 and (middle[1] == middle[4]).all() and (middle[2] == middle[3]).all()
+    assert (
+        len(np.unique(middle, axis=0)) == 3
+        and (middle[1] == middle[4]).all()
+        and (middle[2] == middle[3]).all()
+    )
     assert (folder / "sharing.png").read_bytes().startswith(b"\x89PNG")
     # 8 tree nodes of 29 parameters; of two siblings 2 of 4 ancestors are common.
     assert "232 free parameters for 145 of 5 nodes" in printed["text"] and "0.50" in printed["text"]
@@ -94,11 +114,15 @@ def test_a_scheme_is_tested_against_sharing_all_and_nothing(answers):
     means = {name: row["accuracy"]["mean"] for name, row in persons["results"].items()}
     assert all(0 <= mean <= 1 for mean in means.values())
     for other in ("shared", "free"):
-        assert persons["results"]["by_group"][f"over_{other}"]["mean"] == pytest.approx(means["by_group"] - means[other])
+        assert persons["results"]["by_group"][f"over_{other}"]["mean"] == pytest.approx(
+            means["by_group"] - means[other]
+        )
     assert json.loads(printed["few"])["shots"] == 2
     assert "low_rank on digits: 3 nodes" in printed["classes"] and "±" in printed["classes"]
 
 
-@pytest.mark.parametrize("number", list(range(len(BAD))), ids=[" ".join(map(str, case)) for case, _ in BAD])
+@pytest.mark.parametrize(
+    "number", list(range(len(BAD))), ids=[" ".join(map(str, case)) for case, _ in BAD]
+)
 def test_what_cannot_be_is_refused_in_one_sentence(refusals, number):
     check_refusal(refusals[number], BAD[number][1])

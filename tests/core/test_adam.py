@@ -13,6 +13,7 @@ RATE, B1, B2, EPS = 0.03, 0.9, 0.99, 1e-2
 
 def moved(update, history):
     """What a history of gradients `[k, d]` moves phi by in all."""
+
     def step(state, grad):
         updates, state = update.update(grad, state)
         return state, updates
@@ -34,15 +35,19 @@ def test_away_from_zero_it_is_the_adam_of_optax_with_both_derivatives(scale):
     np.testing.assert_array_equal(ours(grads), theirs(grads))
     for derivative in (jax.jacrev, jax.jacfwd, lambda f: jax.jacfwd(jax.jacrev(f))):
         found, expected = derivative(ours)(grads), derivative(theirs)(grads)
-        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15 * float(jnp.abs(expected).max()))
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-13, atol=1e-15 * float(jnp.abs(expected).max())
+        )
 
 
 def test_a_schedule_and_the_state_are_those_of_optax():
     schedule = optax.linear_schedule(0.1, 0.0, 4)
     update, plain = jm.adam(schedule), optax.adam(schedule)
     grads, phi = history(1)[0], jnp.zeros(3)
-    for a, b in zip(jax.tree.leaves(update.update(grads, update.init(phi), phi)),
-                    jax.tree.leaves(plain.update(grads, plain.init(phi), phi))):
+    for a, b in zip(
+        jax.tree.leaves(update.update(grads, update.init(phi), phi)),
+        jax.tree.leaves(plain.update(grads, plain.init(phi), phi)),
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -50,8 +55,15 @@ def test_a_schedule_and_the_state_are_those_of_optax():
 def test_at_zero_the_derivative_is_that_of_the_quotient(steps):
     zeros = jnp.zeros((steps, 1))
     assert not np.any(ours(zeros))
-    expected = sum(np.array([-RATE / EPS * (1 - B1) / (1 - B1**k) * (B1 ** (k - i) if i <= k else 0)
-                             for i in range(1, steps + 1)]) for k in range(1, steps + 1))
+    expected = sum(
+        np.array(
+            [
+                -RATE / EPS * (1 - B1) / (1 - B1**k) * (B1 ** (k - i) if i <= k else 0)
+                for i in range(1, steps + 1)
+            ]
+        )
+        for k in range(1, steps + 1)
+    )
     for derivative in (jax.jacrev, jax.jacfwd):
         np.testing.assert_allclose(derivative(ours)(zeros)[0, :, 0], expected, rtol=1e-13)
     # Near enough to zero: the quotient bends by |g| / eps.
@@ -62,7 +74,9 @@ def test_at_zero_the_derivative_is_that_of_the_quotient(steps):
     assert np.isnan(jax.jacrev(theirs)(zeros)).all()
 
 
-@pytest.mark.parametrize("order", [(jax.jacfwd, jax.jacrev), (jax.jacrev, jax.jacfwd), (jax.jacrev, jax.jacrev)])
+@pytest.mark.parametrize(
+    "order", [(jax.jacfwd, jax.jacrev), (jax.jacrev, jax.jacfwd), (jax.jacrev, jax.jacrev)]
+)
 def test_at_zero_second_derivatives_are_the_mean_of_those_beside_it(order):
     outer, inner = order
     zeros, second = jnp.zeros((3, 1)), outer(inner(ours))
@@ -75,6 +89,7 @@ def test_at_zero_second_derivatives_are_the_mean_of_those_beside_it(order):
 
 def test_zero_first_and_something_later():
     """A unit that comes alive: the derivative by the zero gradient is the finite difference."""
+
     def of(first):
         return ours(jnp.stack([first * jnp.ones(1), jnp.full(1, 0.3), jnp.full(1, -0.2)]))[0]
 
@@ -85,14 +100,22 @@ def test_not_a_number_is_not_hidden():
     assert np.isnan(ours(jnp.full((1, 3), jnp.nan))).all()
 
 
-LOW_RANK = {"a": jnp.arange(1.0, 9.0).reshape(4, 2) / 8, "b": jnp.zeros((2, 1)), "dead": jnp.zeros(3)}
+LOW_RANK = {
+    "a": jnp.arange(1.0, 9.0).reshape(4, 2) / 8,
+    "b": jnp.zeros((2, 1)),
+    "dead": jnp.zeros(3),
+}
 
 
-@pytest.mark.parametrize("estimator", [jm.unrolled(), jm.unrolled(gradient=jax.grad), jm.mixed(),
-                                       jm.forward(jm.estimator.basis)],
-                         ids=["unrolled", "reverse over reverse", "mixed", "forward"])
+@pytest.mark.parametrize(
+    "estimator",
+    [jm.unrolled(), jm.unrolled(gradient=jax.grad), jm.mixed(), jm.forward(jm.estimator.basis)],
+    ids=["unrolled", "reverse over reverse", "mixed", "forward"],
+)
 def test_a_meta_gradient_through_zero_gradients_is_the_finite_difference(estimator):
-    """The first factor's inner gradient is exactly zero while the second factor is; the dead unit's always."""
+    """The first factor's inner gradient is exactly zero while the second factor is; the dead unit's
+    always."""
+
     def loss(key, phi, batch):
         out = jnp.tanh(batch @ phi["a"] @ phi["b"]).sum(1) + jax.nn.relu(phi["dead"] - 1).sum()
         return ((out - 1.0) ** 2).mean(), {}
@@ -110,8 +133,12 @@ def test_a_meta_gradient_through_zero_gradients_is_the_finite_difference(estimat
     assert np.abs(grad["a"]).max() > 1e-3
     for name in ("a", "b"):
         for place in np.ndindex(LOW_RANK[name].shape):
-            ahead, behind = (at({**LOW_RANK, name: LOW_RANK[name].at[place].add(step)}) for step in (1e-7, -1e-7))
-            np.testing.assert_allclose(grad[name][place], (ahead - behind) / 2e-7, rtol=1e-5, atol=1e-8)
+            ahead, behind = (
+                at({**LOW_RANK, name: LOW_RANK[name].at[place].add(step)}) for step in (1e-7, -1e-7)
+            )
+            np.testing.assert_allclose(
+                grad[name][place], (ahead - behind) / 2e-7, rtol=1e-5, atol=1e-8
+            )
     np.testing.assert_array_equal(grad["dead"], 0)
 
 

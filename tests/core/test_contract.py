@@ -13,23 +13,50 @@ import pytest
 import jaxmeta as jm
 from jaxmeta.base import Algorithm, Bilevel
 
-MEMBERS = problems.ALGORITHMS | {
-    f"bias: {name}": lambda over=None, bias=bias: Algorithm(Bilevel(bias, problems.learner()), jm.unrolled(over=over))
-    for name, bias in problems.BIASES.items()
-} | {"reversible": lambda over=None: Algorithm(
-    Bilevel(problems.BIASES["momentum"], problems.learner(update=optax.sgd(0.3))), jm.reversible(over=over))}
+MEMBERS = (
+    problems.ALGORITHMS
+    | {
+        f"bias: {name}": lambda over=None, bias=bias: Algorithm(
+            Bilevel(bias, problems.learner()), jm.unrolled(over=over)
+        )
+        for name, bias in problems.BIASES.items()
+    }
+    | {
+        "reversible": lambda over=None: Algorithm(
+            Bilevel(problems.BIASES["momentum"], problems.learner(update=optax.sgd(0.3))),
+            jm.reversible(over=over),
+        )
+    }
+)
 KEY = jax.random.key(0)
 
 
-# Scope "module" runs all tests of one member before the next: its one compiled estimate serves them all.
-# These are within members that stay.
-WITHIN = {f"bias: {name}" for name in ("initialisation", "shared body", "step sizes an element", "kronecker", "context",
-                                       "representation", "initialisation of the head", "step size", "fixed proximal",
-                                       "diagonal", "momentum")}
+# Scope "module" runs all tests of one member before the next: its one compiled estimate serves them
+# all. These are within members that stay.
+WITHIN = {
+    f"bias: {name}"
+    for name in (
+        "initialisation",
+        "shared body",
+        "step sizes an element",
+        "kronecker",
+        "context",
+        "representation",
+        "initialisation of the head",
+        "step size",
+        "fixed proximal",
+        "diagonal",
+        "momentum",
+    )
+}
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.long) if name in WITHIN else name for name in MEMBERS],
-                scope="module")
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.long) if name in WITHIN else name for name in MEMBERS
+    ],
+    scope="module",
+)
 def member(request):
     return made(request.param)
 
@@ -40,10 +67,16 @@ def made(name):
     tasks = problems.classified()
     theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
     # Away from symmetric points, where a wrong derivative may happen to be zero.
-    theta = jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(x.size).normal(size=x.shape), theta)
+    theta = jax.tree.map(
+        lambda x: x + 0.1 * np.random.default_rng(x.size).normal(size=x.shape), theta
+    )
     state = state_of(algorithm, theta, tasks)
-    compiled = jax.jit(lambda theta, tasks: estimate(make(jm.over_tasks(chunk=4)), theta, tasks, state))
-    return types.SimpleNamespace(name=name, make=make, theta=theta, tasks=tasks, state=state, compiled=compiled)
+    compiled = jax.jit(
+        lambda theta, tasks: estimate(make(jm.over_tasks(chunk=4)), theta, tasks, state)
+    )
+    return types.SimpleNamespace(
+        name=name, make=make, theta=theta, tasks=tasks, state=state, compiled=compiled
+    )
 
 
 def state_of(algorithm, theta, tasks):
@@ -75,7 +108,10 @@ def test_directional_derivatives_agree_with_central_differences(member):
     tree = member.compiled(member.theta, member.tasks).grad
     chex.assert_trees_all_equal_shapes_and_dtypes(tree, member.theta)
     if member.name in problems.INEXACT:
-        pytest.skip("no derivative of the outer loss by definition; its own definition is tested on quadratics")
+        pytest.skip(
+            "no derivative of the outer loss by definition; its own definition is tested on "
+            "quadratics"
+        )
     theta, unravel = jax.flatten_util.ravel_pytree(member.theta)
     grad, _ = jax.flatten_util.ravel_pytree(tree)
 
@@ -97,26 +133,58 @@ def test_the_second_call_does_not_recompile(member):
 
 
 # Op by op is slow; the others' parts are in these.
-@pytest.mark.parametrize("name", ["maml", "protonet", *(pytest.param(name, marks=pytest.mark.slow) for name in (
-    "maml_plus_plus", "tree_maml", "leo", "metaoptnet"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "maml",
+        "protonet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("maml_plus_plus", "tree_maml", "leo", "metaoptnet")
+        ),
+    ],
+)
 def test_jit_is_no_jit(name):
     algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=4)), problems.classified()
     theta = jax.jit(algorithm.bilevel.init)(KEY, problems.one(tasks))
     state = state_of(algorithm, theta, tasks)
     compiled = jax.jit(lambda theta: estimate(algorithm, theta, tasks, state))(theta)
-    chex.assert_trees_all_close(compiled, estimate(algorithm, theta, tasks, state), rtol=1e-11, atol=1e-12)
+    chex.assert_trees_all_close(
+        compiled, estimate(algorithm, theta, tasks, state), rtol=1e-11, atol=1e-12
+    )
 
 
 # What differs in how it is mapped over tasks; biases and heads are within what is mapped.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["maml", "fomaml", "reptile", "imaml", "maml_plus_plus", "bootstrapped_maml", "tree_maml",
-                                  "soft_tree_maml", "leo", "protonet", "baseline_plus_plus", "reversible"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "maml",
+        "fomaml",
+        "reptile",
+        "imaml",
+        "maml_plus_plus",
+        "bootstrapped_maml",
+        "tree_maml",
+        "soft_tree_maml",
+        "leo",
+        "protonet",
+        "baseline_plus_plus",
+        "reversible",
+    ],
+)
 def test_chunked_and_sharded_tasks_are_all_at_once(name):
     assert jax.device_count() == 2
     member = made(name)
-    over = jm.over_tasks(chunk=1, mesh=jm.task_mesh())  # two tasks on each device, one after the other
-    part = jax.jit(lambda theta: estimate(member.make(over), theta, member.tasks, member.state))(member.theta)
-    chex.assert_trees_all_close(part, member.compiled(member.theta, member.tasks), rtol=1e-11, atol=1e-12)
+    over = jm.over_tasks(
+        chunk=1, mesh=jm.task_mesh()
+    )  # two tasks on each device, one after the other
+    part = jax.jit(lambda theta: estimate(member.make(over), theta, member.tasks, member.state))(
+        member.theta
+    )
+    chex.assert_trees_all_close(
+        part, member.compiled(member.theta, member.tasks), rtol=1e-11, atol=1e-12
+    )
 
 
 @pytest.mark.slow
@@ -128,8 +196,16 @@ def test_float32_is_kept(member):
     assert result.loss.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ["r2d2", *(pytest.param(name, marks=pytest.mark.slow) for name in (
-    "maml", "bias: step sizes an element"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "r2d2",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("maml", "bias: step sizes an element")
+        ),
+    ],
+)
 def test_gradient_of_the_meta_gradient(name):
     algorithm, tasks = MEMBERS[name](jm.over_tasks(chunk=2)), problems.classified()
     theta, unravel = jax.flatten_util.ravel_pytree(algorithm.bilevel.init(KEY, problems.one(tasks)))

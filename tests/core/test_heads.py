@@ -1,4 +1,5 @@
-"""Heads and readers against references in numpy, each from its paper's equations: same weights and data, same probabilities."""
+"""Heads and readers against references in numpy, each from its paper's equations: same weights and
+data, same probabilities."""
 
 import jax
 import jax.numpy as jnp
@@ -48,14 +49,18 @@ def matching_net(theta, x, y, q):
 def relation_net(theta, x, y, q):
     sums = one_hot(y).T @ encoded(theta["encoder"], x)
     net = theta["comparator"]
-    pairs = np.array([[np.concatenate([each, one]) for each in sums] for one in encoded(theta["encoder"], q)])
+    pairs = np.array(
+        [[np.concatenate([each, one]) for each in sums] for one in encoded(theta["encoder"], q)]
+    )
     return (encoded(net, pairs) @ net["head"]["kernel"] + net["head"]["bias"])[..., 0]
 
 
 def r2d2(theta, x, y, q):
     hyper, body = theta
     x, q = encoded(body, x), encoded(body, q)
-    w = np.linalg.solve(x.T @ x + np.exp(hyper["log_strength"]) * np.eye(x.shape[1]), x.T @ one_hot(y))
+    w = np.linalg.solve(
+        x.T @ x + np.exp(hyper["log_strength"]) * np.eye(x.shape[1]), x.T @ one_hot(y)
+    )
     return np.exp(hyper["log_scale"]) * q @ w + hyper["offset"]
 
 
@@ -69,7 +74,8 @@ def r2d2_code(theta, x, y, q):
 
 
 def metaoptnet(theta, x, y, q):
-    """By 20,000 sweeps of exact steps in two variables of one example, as sequential minimal optimisation takes them."""
+    """By 20,000 sweeps of exact steps in two variables of one example, as sequential minimal
+    optimisation takes them."""
     hyper, body = theta
     x, q, cost = encoded(body, x), encoded(body, q), np.exp(hyper["log_cost"])
     alpha, gram, most = np.zeros((len(x), WAYS)), x @ x.T, cost * one_hot(y)
@@ -93,7 +99,10 @@ def dense(layer, x):
 def sequences(theta, x, y, q):
     """Each query at the end of the support."""
     support = np.concatenate([encoded(theta["encoder"], x), np.zeros((len(x), 1)), one_hot(y)], 1)
-    return [np.concatenate([support, [[*one, 1, *np.zeros(WAYS)]]]) for one in encoded(theta["encoder"], q)]
+    return [
+        np.concatenate([support, [[*one, 1, *np.zeros(WAYS)]]])
+        for one in encoded(theta["encoder"], q)
+    ]
 
 
 def black_box(theta, x, y, q):
@@ -103,15 +112,24 @@ def black_box(theta, x, y, q):
 
     def norm(layer, h):
         centred = h - h.mean(1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) * layer["scale"] + layer["offset"]
+        return (
+            centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) * layer["scale"]
+            + layer["offset"]
+        )
 
     for h in sequences(theta, x, y, q):
         h = dense(body["dense"], h)
-        queries, keys, values = dense(block["dense1"], norm(block["norm1"], h)).reshape(len(h), 3, 2, 3).transpose(1, 2, 0, 3)
+        queries, keys, values = (
+            dense(block["dense1"], norm(block["norm1"], h))
+            .reshape(len(h), 3, 2, 3)
+            .transpose(1, 2, 0, 3)
+        )
         read = [softmax(a @ b.T / 3**0.5) @ c for a, b, c in zip(queries, keys, values)]
         h = h + dense(block["dense2"], np.concatenate(read, 1))
         u = dense(block["dense3"], norm(block["norm2"], h))
-        h = h + dense(block["dense4"], u / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (u + 0.044715 * u**3))))
+        h = h + dense(
+            block["dense4"], u / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (u + 0.044715 * u**3)))
+        )
         logits.append(dense(theta["reader"]["head"], norm(body["norm"], h))[-1])
     return np.array(logits)
 
@@ -139,10 +157,23 @@ def made(name, *reader, **more):
     return getattr(jm.algorithms, name)(problems.smooth_model(None), *reader, WAYS, **more).bilevel
 
 
-MADE = {name: problems.ALGORITHMS[name]().bilevel for name in (
-    "protonet", "scaled_protonet", "matching_net", "relation_net", "r2d2", "metaoptnet", "snail")} | {
+MADE = {
+    name: problems.ALGORITHMS[name]().bilevel
+    for name in (
+        "protonet",
+        "scaled_protonet",
+        "matching_net",
+        "relation_net",
+        "r2d2",
+        "metaoptnet",
+        "snail",
+    )
+} | {
     "r2d2_code": made("r2d2", head=mean_ridge),
-    "black_box": made("black_box", jm.models.in_context_transformer(WAYS, width=6, blocks=1, heads=2))}
+    "black_box": made(
+        "black_box", jm.models.in_context_transformer(WAYS, width=6, blocks=1, heads=2)
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -153,27 +184,43 @@ def test_predictions_are_those_of_the_paper_s_equations(name, rng):
     learner = bilevel.bias.shape(theta, task, bilevel.learner)
     phi = jax.jit(lambda task: jm.adapt(KEY, learner, task))(task)
     found = np.asarray(learner.predict(KEY, phi, task.query))
-    theta, x, y, query = jax.tree.map(np.asarray, (theta, task.support.x, task.support.y, task.query.x))
+    theta, x, y, query = jax.tree.map(
+        np.asarray, (theta, task.support.x, task.support.y, task.query.x)
+    )
     if name in ("black_box", "snail"):  # phi is the support in the order that was drawn
-        drawn = np.abs(phi[:, None, : problems.WIDTH] - encoded(theta["encoder"], x)[None]).sum(2).argmin(1)
+        drawn = (
+            np.abs(phi[:, None, : problems.WIDTH] - encoded(theta["encoder"], x)[None])
+            .sum(2)
+            .argmin(1)
+        )
         assert sorted(drawn) == list(range(len(x)))
         x, y = x[drawn], y[drawn]
-    np.testing.assert_allclose(softmax(found), softmax(globals()[name](theta, x, y, query)), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(
+        softmax(found), softmax(globals()[name](theta, x, y, query)), rtol=1e-9, atol=1e-10
+    )
 
 
-def test_a_transformer_in_context_is_indifferent_to_the_order_and_says_labels_as_they_are_given(rng):
+def test_a_transformer_in_context_is_indifferent_to_the_order_and_says_labels_as_they_are_given(
+    rng,
+):
     bilevel, task = MADE["black_box"], problems.one(problems.classified())
     theta = jax.tree.map(lambda leaf: leaf.astype(float), bilevel.init(KEY, task))
     renaming = np.array([1, 2, 0])
     reader = theta["reader"]
-    embedding = reader["body"]["dense"]["kernel"]  # a reader whose labels are renamed on the way in and out
+    embedding = reader["body"]["dense"][
+        "kernel"
+    ]  # a reader whose labels are renamed on the way in and out
     labels = jnp.arange(WAYS) + problems.WIDTH + 1
     embedding = embedding.at[labels].set(embedding[labels[renaming]])
     head = jax.tree.map(lambda leaf: leaf[..., renaming], reader["head"])
     body = reader["body"] | {"dense": reader["body"]["dense"] | {"kernel": embedding}}
     other = theta | {"reader": {"body": body, "head": head}}
-    renamed = task._replace(support=task.support._replace(y=jnp.asarray(np.argsort(renaming))[task.support.y]))
+    renamed = task._replace(
+        support=task.support._replace(y=jnp.asarray(np.argsort(renaming))[task.support.y])
+    )
     plain = jm.predict(KEY, bilevel, theta, task)
     turned = task._replace(support=jax.tree.map(lambda leaf: leaf[::-1], task.support))
     np.testing.assert_allclose(jm.predict(KEY, bilevel, theta, turned), plain, atol=1e-12)
-    np.testing.assert_allclose(jm.predict(KEY, bilevel, other, renamed), plain[:, renaming], atol=1e-12)
+    np.testing.assert_allclose(
+        jm.predict(KEY, bilevel, other, renamed), plain[:, renaming], atol=1e-12
+    )

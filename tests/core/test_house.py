@@ -61,7 +61,11 @@ def test_imports_form_the_documented_order():
 
 
 def test_no_file_holds_two_concepts():
-    long = {str(path): lines for path in ROOT.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 300}
+    long = {
+        str(path): lines
+        for path in ROOT.rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 300
+    }
     assert not long
 
 
@@ -73,7 +77,17 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_every_public_function_of_every_folder_is_documented():
-    for folder in ("bias", "estimator", "learner", "tasks", "models", "training", "evaluation", "data", "report"):
+    for folder in (
+        "bias",
+        "estimator",
+        "learner",
+        "tasks",
+        "models",
+        "training",
+        "evaluation",
+        "data",
+        "report",
+    ):
         module = importlib.import_module(f"jaxmeta.{folder}")
         for name in module.__all__:
             assert getattr(module, name).__doc__, f"{folder}.{name}"
@@ -86,12 +100,21 @@ def test_data_import_no_jax():
 
 
 def test_no_test_draws_from_a_module_s_generator():
-    """Its data would depend on which tests ran before it; a constant is drawn by `problems.normal`, the rest from `rng`."""
+    """Its data would depend on which tests ran before it; a constant is drawn by `problems.normal`,
+    the rest from `rng`."""
     makers = {"default_rng", "RandomState", "Generator", "Random", "seed"}
     for path in TESTS.rglob("*.py"):
         for statement in ast.parse(path.read_text()).body:
             if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
                 continue
-            used = [node.value for node in ast.walk(statement) if isinstance(node, ast.Attribute)]  # default_rng(0).normal
-            kept = [node for node in ast.walk(statement) if isinstance(node, ast.Call) and node not in used]
-            assert not makers & {ast.unparse(node.func).split(".")[-1] for node in kept}, f"{path}:{statement.lineno}"
+            used = [
+                node.value for node in ast.walk(statement) if isinstance(node, ast.Attribute)
+            ]  # default_rng(0).normal
+            kept = [
+                node
+                for node in ast.walk(statement)
+                if isinstance(node, ast.Call) and node not in used
+            ]
+            assert not makers & {ast.unparse(node.func).split(".")[-1] for node in kept}, (
+                f"{path}:{statement.lineno}"
+            )

@@ -37,15 +37,25 @@ def test_a_fitted_is_pickled_with_all_its_arrays(algorithm, tmp_path):
     back = again(fitted)
     chex.assert_trees_all_equal(back.state, fitted.state)
     chex.assert_trees_all_equal(back.theta, fitted.theta)
-    assert back[2:] == (back.best, fitted.history, fitted.folder, fitted.seconds, fitted.compile_seconds)
+    assert back[2:] == (
+        back.best,
+        fitted.history,
+        fitted.folder,
+        fitted.seconds,
+        fitted.compile_seconds,
+    )
     assert back.best[:2] == fitted.best[:2]
 
 
 IMAGES = jm.pool(np.arange(12.0 * 64).reshape(12, 8, 8, 1), np.arange(12) % 3)
 SAMPLERS = {
-    "episodes": jm.episodes(POOL, 3, 1, 2), "turned": jm.episodes(IMAGES, 5, 1, 2, jm.rotations),
-    "bent": jm.tasks.augmented(jm.episodes(IMAGES, 3, 1, 2), jm.tasks.warps()), "labelled": jm.tasks.labelled(POOL, 4),
-    "sinusoids": jm.sinusoids(), "quadratics": jm.quadratics(3)}
+    "episodes": jm.episodes(POOL, 3, 1, 2),
+    "turned": jm.episodes(IMAGES, 5, 1, 2, jm.rotations),
+    "bent": jm.tasks.augmented(jm.episodes(IMAGES, 3, 1, 2), jm.tasks.warps()),
+    "labelled": jm.tasks.labelled(POOL, 4),
+    "sinusoids": jm.sinusoids(),
+    "quadratics": jm.quadratics(3),
+}
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -59,7 +69,9 @@ def test_a_sampler_is_pickled_and_draws_the_same(name):
 def test_an_algorithm_is_pickled_and_trains_to_the_same(algorithm):
     pytest.importorskip("cloudpickle")
     sample = jm.episodes(POOL, 3, 1, 2)
-    chex.assert_trees_all_equal(fit(again(algorithm), again(sample)).state, fit(algorithm, sample).state)
+    chex.assert_trees_all_equal(
+        fit(again(algorithm), again(sample)).state, fit(algorithm, sample).state
+    )
 
 
 def test_another_process_takes_it(algorithm, tmp_path):
@@ -67,10 +79,12 @@ def test_another_process_takes_it(algorithm, tmp_path):
     theta = algorithm.bilevel.init(KEY, jm.episodes(POOL, 3, 1, 2)(KEY))
     path = tmp_path / "all"
     path.write_bytes(pickle.dumps((algorithm, jm.episodes(POOL, 3, 1, 2), jax.device_get(theta))))
-    code = ("import jax, pickle, sys; jax.config.update('jax_enable_x64', True)\n"
-            "algorithm, sample, theta = pickle.load(open(sys.argv[1], 'rb'))\n"
-            "import jaxmeta as jm\n"
-            "print(float(jm.outcome(jax.random.key(0), algorithm.bilevel, theta, sample(jax.random.key(0)))[0]))")
+    code = (
+        "import jax, pickle, sys; jax.config.update('jax_enable_x64', True)\n"
+        "algorithm, sample, theta = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "import jaxmeta as jm\n"
+        "print(float(jm.outcome(jax.random.key(0), algorithm.bilevel, theta, sample(jax.random.key(0)))[0]))"
+    )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     expected = jm.outcome(KEY, algorithm.bilevel, theta, jm.episodes(POOL, 3, 1, 2)(KEY))[0]
@@ -79,7 +93,11 @@ def test_another_process_takes_it(algorithm, tmp_path):
 
 def test_without_cloudpickle_it_says_what_does(algorithm, monkeypatch):
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    for value, name in {algorithm: "Algorithm", algorithm.bilevel.learner: "Learner", jm.models.mlp([4], 3): "Model"}.items():
+    for value, name in {
+        algorithm: "Algorithm",
+        algorithm.bilevel.learner: "Learner",
+        jm.models.mlp([4], 3): "Model",
+    }.items():
         with pytest.raises(pickle.PicklingError, match=f"got {name} of such; install cloudpickle"):
             pickle.dumps(value)
     with pytest.raises(pickle.PicklingError, match="got a sampler of such; install cloudpickle"):
@@ -88,4 +106,6 @@ def test_without_cloudpickle_it_says_what_does(algorithm, monkeypatch):
 
 def test_a_copy_is_the_same_algorithm(algorithm):
     assert copy.copy(algorithm) is algorithm and copy.deepcopy({"of": algorithm})["of"] is algorithm
-    assert jax.tree.structure(copy.deepcopy(jm.Task(jnp.ones(2), None))) == jax.tree.structure(jm.Task(jnp.ones(2), None))
+    assert jax.tree.structure(copy.deepcopy(jm.Task(jnp.ones(2), None))) == jax.tree.structure(
+        jm.Task(jnp.ones(2), None)
+    )

@@ -23,10 +23,18 @@ def number(steps=3, rate=0.5, start=1.0):
     """phi descends 1/2 (phi - support)^2."""
 
     def loss(key, phi, batch):
-        return 0.5 * (phi["w"] - batch) ** 2 + 0 * phi["b"], {"seen": phi["w"], "noise": jax.random.uniform(key)}
+        return 0.5 * (phi["w"] - batch) ** 2 + 0 * phi["b"], {
+            "seen": phi["w"],
+            "noise": jax.random.uniform(key),
+        }
 
-    return Learner(lambda key, task: {"w": jnp.asarray(start), "b": jnp.asarray(0.0)}, loss, jm.no_penalty,
-                   optax.sgd(rate), steps)
+    return Learner(
+        lambda key, task: {"w": jnp.asarray(start), "b": jnp.asarray(0.0)},
+        loss,
+        jm.no_penalty,
+        optax.sgd(rate),
+        steps,
+    )
 
 
 TASK = Task(jnp.asarray(3.0), jnp.asarray(5.0))
@@ -45,12 +53,25 @@ def test_a_trajectory_holds_every_step():
 
 def test_unread_parts_of_a_trajectory_cost_nothing():
     def learned(read):
-        learner = number(steps=5)._replace(start=lambda key, task: {"w": jnp.ones(1000), "b": jnp.zeros(())})
-        learner = learner._replace(loss=lambda key, phi, batch: (0.5 * jnp.sum((phi["w"] - batch) ** 2), {}))
-        return jax.jit(lambda task: read(jm.trajectory(KEY, learner, task))).lower(TASK).compile().memory_analysis()
+        learner = number(steps=5)._replace(
+            start=lambda key, task: {"w": jnp.ones(1000), "b": jnp.zeros(())}
+        )
+        learner = learner._replace(
+            loss=lambda key, phi, batch: (0.5 * jnp.sum((phi["w"] - batch) ** 2), {})
+        )
+        return (
+            jax.jit(lambda task: read(jm.trajectory(KEY, learner, task)))
+            .lower(TASK)
+            .compile()
+            .memory_analysis()
+        )
 
-    assert learned(lambda walked: walked.end["w"]).temp_size_in_bytes + 4 * 8000 < learned(
-        lambda walked: (walked.end["w"], walked.path["w"].sum(1), walked.path["w"])).output_size_in_bytes
+    assert (
+        learned(lambda walked: walked.end["w"]).temp_size_in_bytes + 4 * 8000
+        < learned(
+            lambda walked: (walked.end["w"], walked.path["w"].sum(1), walked.path["w"])
+        ).output_size_in_bytes
+    )
 
 
 def test_the_outer_objective_may_see_the_trajectory():
@@ -59,16 +80,22 @@ def test_the_outer_objective_may_see_the_trajectory():
         return losses @ jnp.array([0.1, 0.2, 0.7]), {}
 
     bilevel = jm.base.Bilevel(jm.initialisation(), number(), multi_step)
-    value, slope = jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, TASK)[0])(number().start(None, None))
+    value, slope = jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, TASK)[0])(
+        number().start(None, None)
+    )
     away = np.array([2, 2.5, 2.75]) - 5
     np.testing.assert_allclose(value, (0.5 * away**2) @ [0.1, 0.2, 0.7])
     np.testing.assert_allclose(slope["w"], (away * [0.5, 0.25, 0.125]) @ [0.1, 0.2, 0.7])
 
 
-@pytest.mark.parametrize("place, sets, used, query", [(last_begun, [1.0, 10.0], [1, 10, 10], 10),
-                                                      (next_one, [1.0, 10.0, 100.0], [1, 10, 100], 100)])
+@pytest.mark.parametrize(
+    "place, sets, used, query",
+    [(last_begun, [1.0, 10.0], [1, 10, 10], 10), (next_one, [1.0, 10.0, 100.0], [1, 10, 100], 100)],
+)
 def test_shared_by_step_gives_each_step_its_own_value_and_keeps_the_last(place, sets, used, query):
-    learner = number(steps=3)._replace(loss=lambda key, phi, batch: (phi["b"] * phi["w"], {"b": phi["b"]}))
+    learner = number(steps=3)._replace(
+        loss=lambda key, phi, batch: (phi["b"] * phi["w"], {"b": phi["b"]})
+    )
     bias = jm.compose(jm.shared(jm.named("b"), steps=2, place=place), jm.initialisation())
     theta = bias.init(KEY, TASK, learner)
     assert theta[0]["b"].shape == (len(sets),) and theta[0]["w"] is None
@@ -118,29 +145,44 @@ def test_a_representation_of_prototypes_is_protonet(scale):
 
 
 def test_anil_adapts_the_head_of_a_shared_body():
-    task, whole, encoder = problems.one(problems.classified()), problems.smooth_model(), problems.smooth_model(None)
-    head = Model(lambda key, x: whole.init(key, x)["head"],
-                 lambda params, x, reference=None: x @ params["kernel"] + params["bias"][None])
+    task, whole, encoder = (
+        problems.one(problems.classified()),
+        problems.smooth_model(),
+        problems.smooth_model(None),
+    )
+    head = Model(
+        lambda key, x: whole.init(key, x)["head"],
+        lambda params, x, reference=None: x @ params["kernel"] + params["bias"][None],
+    )
     update = optax.sgd(0.3, momentum=0.5)
     anil = jm.anil(encoder, jm.gradient(head, update=update, steps=4)).bilevel
-    split = Bilevel(jm.compose(jm.shared(jm.named("body")), jm.initialisation()), jm.gradient(whole, update=update, steps=4))
+    split = Bilevel(
+        jm.compose(jm.shared(jm.named("body")), jm.initialisation()),
+        jm.gradient(whole, update=update, steps=4),
+    )
     body, first = anil.init(KEY, task)  # {"body": ...} and a kernel with its bias
     first = jax.tree.map(lambda leaf: jax.random.normal(KEY, leaf.shape, leaf.dtype), first)
 
     def values(bilevel, theta):
-        return jax.jit(jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(theta)
+        return jax.jit(jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(
+            theta
+        )
 
     def apart(body, head):
         nothing = {"kernel": None, "bias": None}
         return {**body, "head": nothing}, {"body": nothing, "head": head}
 
     value, grads = values(anil, (body, first))
-    chex.assert_trees_all_close(values(split, apart(body, first)), (value, apart(*grads)), rtol=1e-10)
+    chex.assert_trees_all_close(
+        values(split, apart(body, first)), (value, apart(*grads)), rtol=1e-10
+    )
 
 
 def test_leaves_begin_at_zero_where_they_are_told_to():
     task, model = problems.one(problems.classified()), problems.smooth_model()
-    drawn, begun = (jm.gradient(model, zero=zero).start(KEY, task) for zero in (None, jm.named("head")))
+    drawn, begun = (
+        jm.gradient(model, zero=zero).start(KEY, task) for zero in (None, jm.named("head"))
+    )
     assert np.any(drawn["head"]["kernel"]) and not np.any(begun["head"]["kernel"])
     chex.assert_trees_all_equal(begun["body"], drawn["body"])
     with pytest.raises(ValueError, match="at least one leaf .* body/bias"):
@@ -152,13 +194,22 @@ def test_inner_steps_do_not_embed_the_support_again(name):
     encoder = problems.smooth_model(None)
     bilevel = {
         "anil": lambda: jm.anil(encoder, jm.learner.linear(problems.WAYS, steps=3)),
-        "leo": lambda: jm.algorithms.leo(encoder, problems.smooth_model(6), problems.smooth_model, problems.WAYS, 0.5, 3, 2),
-        "baseline_plus_plus": lambda: jm.algorithms.baseline_plus_plus(encoder, 8, problems.WAYS, steps=3),
+        "leo": lambda: jm.algorithms.leo(
+            encoder, problems.smooth_model(6), problems.smooth_model, problems.WAYS, 0.5, 3, 2
+        ),
+        "baseline_plus_plus": lambda: jm.algorithms.baseline_plus_plus(
+            encoder, 8, problems.WAYS, steps=3
+        ),
     }[name]().bilevel
     task = problems.one(problems.classified())
     theta = bilevel.init(KEY, task)
-    derivative = jax.make_jaxpr(jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(theta)
-    kernel = problems.FEATURES, problems.WIDTH  # the encoder's, which no other part's has the shape of
+    derivative = jax.make_jaxpr(jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task)[0]))(
+        theta
+    )
+    kernel = (
+        problems.FEATURES,
+        problems.WIDTH,
+    )  # the encoder's, which no other part's has the shape of
 
     def places(jaxpr, inside):  # where that shape is, inside scans or outside
         for equation in jaxpr.eqns:
@@ -185,8 +236,15 @@ def test_ridge_is_the_least_of_its_objective(dimensions):
 @pytest.mark.slow
 def test_inductive_predictions_need_no_other_query():
     model = jm.models.conv4(3, filters=4, blocks=2)
-    task = jm.episodes(jm.pool(np.random.default_rng(0).integers(0, 255, (12, 16, 16, 1)).astype(np.uint8),
-                               np.repeat(np.arange(3), 4)), 3, 1, 3)(KEY)
+    task = jm.episodes(
+        jm.pool(
+            np.random.default_rng(0).integers(0, 255, (12, 16, 16, 1)).astype(np.uint8),
+            np.repeat(np.arange(3), 4),
+        ),
+        3,
+        1,
+        3,
+    )(KEY)
     alone = task._replace(query=Examples(task.query.x[:1], task.query.y[:1]))
     learner = jm.gradient(model, lambda logits, examples: (logits.sum(), {"logits": logits}))
     for outer, same in ((jm.inductive(jm.base.query_loss), True), (jm.base.query_loss, False)):

@@ -1,4 +1,5 @@
-"""Compiled programs: compiled once for all functions that come to the same, and never taken for another."""
+"""Compiled programs: compiled once for all functions that come to the same, and never taken for
+another."""
 
 import os
 import subprocess
@@ -20,8 +21,13 @@ KEY = jax.random.key(0)
 
 def learner(steps=3, rate=0.25, loss=lambda phi, batch: ((phi - batch) ** 2).sum(), size=4):
     """A new one at each call, as a bias shapes them."""
-    return jm.Learner(lambda key, task: jnp.zeros(size), lambda key, phi, batch: (loss(phi, batch), {}), jm.no_penalty,
-                      optax.sgd(rate), steps)
+    return jm.Learner(
+        lambda key, task: jnp.zeros(size),
+        lambda key, phi, batch: (loss(phi, batch), {}),
+        jm.no_penalty,
+        optax.sgd(rate),
+        steps,
+    )
 
 
 def task(value=1.0):
@@ -38,7 +44,9 @@ def test_an_eager_adapt_compiles_once_for_equal_shapes():
     with counted() as compiled:
         for value in (2.0, -3.0):
             batch = jnp.full((4,), value)
-            np.testing.assert_allclose(jm.adapt(KEY, learner(), jm.Task(batch, None)), end(value), rtol=1e-15)
+            np.testing.assert_allclose(
+                jm.adapt(KEY, learner(), jm.Task(batch, None)), end(value), rtol=1e-15
+            )
         assert compiled() <= 1  # jnp.full of the batch itself
 
 
@@ -74,11 +82,19 @@ def test_scalars_of_theta_are_arguments_too():
 
 def test_an_eager_adapt_keeps_one_phi(monkeypatch):
     programs, compile_ = [], jax.stages.Lowered.compile
-    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *given: programs.append(compile_(*given)) or programs[-1])
-    jm.adapt(KEY, learner(steps=1000, size=1000, loss=lambda phi, batch: ((phi - 1) ** 2).sum()), task())
+    monkeypatch.setattr(
+        jax.stages.Lowered,
+        "compile",
+        lambda *given: programs.append(compile_(*given)) or programs[-1],
+    )
+    jm.adapt(
+        KEY, learner(steps=1000, size=1000, loss=lambda phi, batch: ((phi - 1) ** 2).sum()), task()
+    )
     (program,) = programs
     memory = program.memory_analysis()
-    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 10 * 8 * 1000  # the path would be 1,000 times phi
+    assert (
+        memory.temp_size_in_bytes + memory.output_size_in_bytes < 10 * 8 * 1000
+    )  # the path would be 1,000 times phi
 
 
 def test_under_a_transformation_adapt_is_what_it_was():
@@ -91,18 +107,27 @@ def test_under_a_transformation_adapt_is_what_it_was():
     ours, plain = by(jm.adapt), by(lambda *given: jm.trajectory(*given).end)
     assert str(jax.make_jaxpr(ours)(2.0)) == str(jax.make_jaxpr(plain)(2.0))
     assert str(jax.make_jaxpr(lambda: ours(2.0))()) == str(jax.make_jaxpr(lambda: plain(2.0))())
-    for transform, given in ((jax.jit, 2.0), (jax.grad, 2.0), (jax.vmap, jnp.arange(3.0)), (jax.jacfwd, 2.0),
-                             (lambda of: jax.vmap(jax.grad(of)), jnp.arange(3.0))):
+    for transform, given in (
+        (jax.jit, 2.0),
+        (jax.grad, 2.0),
+        (jax.vmap, jnp.arange(3.0)),
+        (jax.jacfwd, 2.0),
+        (lambda of: jax.vmap(jax.grad(of)), jnp.arange(3.0)),
+    ):
         np.testing.assert_array_equal(transform(ours)(given), transform(plain)(given))
     np.testing.assert_allclose(jax.grad(ours)(2.0), 4 * end(1.0), rtol=1e-15)
 
 
 def test_a_tracer_that_the_learner_closes_over_is_differentiated():
     def of(target):
-        return jm.adapt(KEY, learner(loss=lambda phi, batch: ((phi - target) ** 2).sum()), task()).sum()
+        return jm.adapt(
+            KEY, learner(loss=lambda phi, batch: ((phi - target) ** 2).sum()), task()
+        ).sum()
 
     np.testing.assert_allclose(jax.grad(of)(2.0), 4 * end(1.0), rtol=1e-15)
-    np.testing.assert_allclose(jax.vmap(of)(jnp.arange(3.0)), 4 * end(1.0) * np.arange(3), rtol=1e-15)
+    np.testing.assert_allclose(
+        jax.vmap(of)(jnp.arange(3.0)), 4 * end(1.0) * np.arange(3), rtol=1e-15
+    )
 
 
 def test_within_a_trace_nothing_is_computed():
@@ -118,7 +143,9 @@ def test_a_start_that_looks_at_values_runs_as_it_is_written():
     odd = learner(loss=lambda phi, batch: ((phi - 1) ** 2).sum())._replace(start=start)
     np.testing.assert_allclose(jm.adapt(KEY, odd, task()), np.full(4, end(1.0)), rtol=1e-15)
     with jax.disable_jit():
-        np.testing.assert_allclose(jm.adapt(KEY, learner(), task()), np.full(4, end(1.0)), rtol=1e-15)
+        np.testing.assert_allclose(
+            jm.adapt(KEY, learner(), task()), np.full(4, end(1.0)), rtol=1e-15
+        )
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
@@ -133,7 +160,9 @@ def test_numbers_that_are_looked_for_are_found(bad):
 
 def test_programs_that_call_back_are_not_taken_for_each_other():
     def calling(number):
-        return run(lambda: jax.pure_callback(lambda: np.float64(number), jax.ShapeDtypeStruct((), float)))
+        return run(
+            lambda: jax.pure_callback(lambda: np.float64(number), jax.ShapeDtypeStruct((), float))
+        )
 
     assert [float(calling(number)) for number in (1, 2, 3)] == [1, 2, 3]
 
@@ -190,13 +219,16 @@ def test_devices_are_told_apart():
 def test_meshes_of_the_same_axes_are_told_apart():
     one, other = (Mesh(np.array(devices), "t") for devices in (jax.devices(), jax.devices()[::-1]))
     for mesh in (one, other, one):
+
         def double(x, mesh=mesh):
             part = PartitionSpec("t")
             return jax.shard_map(lambda x: 2 * x, mesh=mesh, in_specs=part, out_specs=part)(x)
 
         doubled = Program(double, jnp.arange(4.0))(jnp.arange(4.0))
         np.testing.assert_array_equal(doubled, 2 * np.arange(4.0))
-        assert [shard.device for shard in doubled.addressable_shards] == list(doubled.sharding._device_assignment)
+        assert [shard.device for shard in doubled.addressable_shards] == list(
+            doubled.sharding._device_assignment
+        )
         assert doubled.sharding.mesh == mesh
 
 
@@ -215,11 +247,17 @@ print(len(hits))
 
 
 def test_the_next_process_loads_what_this_one_compiled(tmp_path):
-    alone = {name: value for name, value in os.environ.items() if "CACHE" not in name}  # the tests' own cache is another
+    alone = {
+        name: value for name, value in os.environ.items() if "CACHE" not in name
+    }  # the tests' own cache is another
 
     def process():
-        done = subprocess.run([sys.executable, "-c", PROCESS, tmp_path / "kept"], capture_output=True, text=True,
-                              env=alone | {"JAX_PLATFORMS": "cpu"})
+        done = subprocess.run(
+            [sys.executable, "-c", PROCESS, tmp_path / "kept"],
+            capture_output=True,
+            text=True,
+            env=alone | {"JAX_PLATFORMS": "cpu"},
+        )
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 
@@ -229,8 +267,10 @@ def test_the_next_process_loads_what_this_one_compiled(tmp_path):
 
 
 def test_the_cache_is_by_default_where_the_data_are(tmp_path, monkeypatch):
-    before = {name: getattr(jax.config, name) for name in
-              ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")}
+    before = {
+        name: getattr(jax.config, name)
+        for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    }
     monkeypatch.setenv("JAXMETA_CACHE", str(tmp_path))
     try:
         assert jm.cache() == tmp_path / "compiled"

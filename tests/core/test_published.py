@@ -1,5 +1,5 @@
-"""Methods beside references in numpy, written from the papers and their authors' code. Derivatives of the references are by the
-complex step, exact to rounding."""
+"""Methods beside references in numpy, written from the papers and their authors' code. Derivatives
+of the references are by the complex step, exact to rounding."""
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,18 @@ D, W = problems.FEATURES, problems.WAYS
 
 
 def model():
-    """Logits of scaled inputs, `(x * scale) W + b`; the scale stands for what normalisation learns."""
+    """Logits of scaled inputs, `(x * scale) W + b`; the scale stands for what normalisation
+    learns."""
 
     def init(key, x):
         return {"b": jnp.zeros(W), "scale": jnp.ones(D), "w": jax.random.normal(key, (D, W))}
 
-    return Model(init, lambda params, x, reference=None: (x * params["scale"][None]) @ params["w"] + params["b"][None])
+    return Model(
+        init,
+        lambda params, x, reference=None: (
+            (x * params["scale"][None]) @ params["w"] + params["b"][None]
+        ),
+    )
 
 
 def learner(steps, rate=RATE):
@@ -49,7 +55,11 @@ def slope(phi, batch):
     """The gradient of `loss` by hand, so that it can be differentiated once more."""
     x, z = np.asarray(batch.x), np.exp(logits(phi, np.asarray(batch.x)))
     error = (z / z.sum(1)[:, None] - np.eye(W)[np.asarray(batch.y)]) / len(x)
-    return {"b": error.sum(0), "scale": ((error @ phi["w"].T) * x).sum(0), "w": (x * phi["scale"]).T @ error}
+    return {
+        "b": error.sum(0),
+        "scale": ((error @ phi["w"].T) * x).sum(0),
+        "w": (x * phi["scale"]).T @ error,
+    }
 
 
 def agrees(algorithm, theta, reference, state=None):
@@ -58,11 +68,19 @@ def agrees(algorithm, theta, reference, state=None):
     references.agrees(algorithm, theta, reference, state=state, batch=one)
 
 
-@pytest.mark.parametrize("place, floor, sets, count", [
-    (last_begun, 0.03, 3, 3), (next_one, 0.0, 4, 1), pytest.param(last_begun, 0.03, 3, 1, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "place, floor, sets, count",
+    [
+        (last_begun, 0.03, 3, 3),
+        (next_one, 0.0, 4, 1),
+        pytest.param(last_begun, 0.03, 3, 1, marks=pytest.mark.long),
+    ],
+)
 def test_maml_plus_plus_is_the_authors(place, floor, sets, count):
     steps, anneal = 3, 4
-    algorithm = jm.algorithms.maml_plus_plus(learner(steps), jm.named("scale"), anneal, floor=floor, place=place)
+    algorithm = jm.algorithms.maml_plus_plus(
+        learner(steps), jm.named("scale"), anneal, floor=floor, place=place
+    )
     theta = spread(algorithm.bilevel.init(KEY, task()))
     assert theta[0]["scale"].shape == (sets, D)
 
@@ -71,15 +89,24 @@ def test_maml_plus_plus_is_the_authors(place, floor, sets, count):
         phi = dict(start)
         for k in range(steps):
             grads = slope(phi | {"scale": shared["scale"][k]}, task().support)
-            phi = {name: phi[name] if phi[name] is None else phi[name] - RATE * rates[name][k] * grads[name] for name in phi}
+            phi = {
+                name: phi[name]
+                if phi[name] is None
+                else phi[name] - RATE * rates[name][k] * grads[name]
+                for name in phi
+            }
             weight = max(1 / steps - count / anneal / steps, floor / steps)
             weight = weight if k < steps - 1 else 1 - (steps - 1) * weight
-            total = total + weight * loss(phi | {"scale": shared["scale"][k if sets == steps else k + 1]}, task().query)
+            total = total + weight * loss(
+                phi | {"scale": shared["scale"][k if sets == steps else k + 1]}, task().query
+            )
         return total
 
     one = jax.tree.map(lambda leaf: leaf[:1], problems.classified())
     state = algorithm.estimator.init(KEY, algorithm.bilevel, theta, one)
-    taken = jax.jit(lambda state: algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, one, state)[1])
+    taken = jax.jit(
+        lambda state: algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, one, state)[1]
+    )
     for _ in range(count):
         state = taken(state)
     agrees(algorithm, theta, reference, state=state)
@@ -100,14 +127,21 @@ def test_the_number_of_the_step_is_no_part_of_theta():
 
 def test_counts_go_on_in_windows_and_are_undone_by_reversal():
     """Steps are counted alike wherever learning is taken apart."""
-    bias = jm.compose(jm.shared(jm.named("scale"), steps=4), jm.initialisation(), jm.proximal(0.5), jm.momentum(0.9))
+    bias = jm.compose(
+        jm.shared(jm.named("scale"), steps=4),
+        jm.initialisation(),
+        jm.proximal(0.5),
+        jm.momentum(0.9),
+    )
     bilevel = Bilevel(bias, learner(4))
     tasks = problems.classified()
     theta = spread(bilevel.init(KEY, task()))
     exact, _ = jm.unrolled().estimate(KEY, bilevel, theta, tasks, ())
     for estimator in (jm.reversible(), jm.unrolled(remat=jm.binomial(2)), jm.truncated(4)):
         state = estimator.init(KEY, bilevel, theta, tasks)
-        found, _ = jax.jit(lambda theta: estimator.estimate(KEY, bilevel, theta, tasks, state))(theta)
+        found, _ = jax.jit(lambda theta: estimator.estimate(KEY, bilevel, theta, tasks, state))(
+            theta
+        )
         for got, expected in zip(jax.tree.leaves(found.grad), jax.tree.leaves(exact.grad)):
             np.testing.assert_allclose(got, expected, atol=1e-6)
     assert np.abs(exact.grad[0]["scale"]).min() > 1e-4
@@ -122,7 +156,11 @@ def codes(theta, support):
     features = np.tanh(np.asarray(support.x) @ encoder["kernel"] + encoder["bias"])
     pairs = np.array([np.concatenate([a, b]) for a in features for b in features])
     hidden = np.tanh(pairs @ relation["body"]["kernel"] + relation["body"]["bias"])
-    said = (hidden @ relation["head"]["kernel"] + relation["head"]["bias"]).reshape(len(y), len(y), -1).mean(1)
+    said = (
+        (hidden @ relation["head"]["kernel"] + relation["head"]["bias"])
+        .reshape(len(y), len(y), -1)
+        .mean(1)
+    )
     mean, s = np.split(np.array([said[y == way].mean(0) for way in range(W)]), 2, axis=1)
     return mean, np.where(s.real > 0, np.exp(s) - 1, 1e-10)
 
@@ -147,7 +185,9 @@ def leo_reference(noise, judge):
                 z = z - rates["latent"] * (slope @ head["kernel"].T)
             else:
                 delta = delta - rates["offset"] * slope
-        value = of(query, z @ head["kernel"] + head["bias"] + delta)[0]  # in the drift the end is held
+        value = of(query, z @ head["kernel"] + head["bias"] + delta)[
+            0
+        ]  # in the drift the end is held
         divergence = (mean**2 + deviation**2 - 1 - 2 * np.log(deviation)).mean() / 2
         return value + judge * (0.7 * divergence + 3 * ((z.real - start) ** 2).mean())
 
@@ -159,24 +199,38 @@ def decoder(outputs):
 
 
 def leo():
-    return jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(4), decoder, W, 0.5, 4, 2, 0.7, 3.0, 0.2)
+    return jm.algorithms.leo(
+        problems.smooth_model(None), problems.smooth_model(4), decoder, W, 0.5, 4, 2, 0.7, 3.0, 0.2
+    )
 
 
 def test_leo_is_the_authors():
     evaluated = leo().bilevel
     theta = evaluated.init(KEY, task())
-    assert {name: set(np.ravel(leaf).tolist()) for name, leaf in theta[1].items()} == {"latent": {0.5}, "offset": {0.2}}
+    assert {name: set(np.ravel(leaf).tolist()) for name, leaf in theta[1].items()} == {
+        "latent": {0.5},
+        "offset": {0.2},
+    }
     assert theta[1]["latent"].shape == (1, 2) and theta[1]["offset"].shape == (1, problems.WIDTH)
     theta = spread(theta)
     nets = theta[0]["relation"]["head"]
-    theta[0]["relation"]["head"] = nets | {"bias": nets["bias"].at[2:].add(0.8)}  # so that deviations are above the least
+    theta[0]["relation"]["head"] = nets | {
+        "bias": nets["bias"].at[2:].add(0.8)
+    }  # so that deviations are above the least
     assert codes(jax.tree.map(np.asarray, theta[0]), task().support)[1].min() > 0.05
 
     # Evaluation: the mean codes, and the query's loss alone.
     agrees(Algorithm(evaluated, jm.unrolled()), theta, leo_reference(0, 0))
     # Training: codes drawn, and what the codes cost; here with one draw for reference and estimate.
-    latent = jm.bias.latent(problems.smooth_model(None), problems.smooth_model(4), decoder, W, 0.7, 3.0,
-                            lambda key, mean, deviation: mean + deviation * EPS)
+    latent = jm.bias.latent(
+        problems.smooth_model(None),
+        problems.smooth_model(4),
+        decoder,
+        W,
+        0.7,
+        3.0,
+        lambda key, mean, deviation: mean + deviation * EPS,
+    )
     rates = jm.step_sizes({"latent": 0.5, "offset": 0.2}, each=jm.bias.channel)
     trained = evaluated._replace(bias=jm.compose(latent, rates), outer=regularised())
 
@@ -188,20 +242,32 @@ def test_leo_draws_codes_in_training_alone():
     theta = spread(algorithm.bilevel.init(KEY, task()))
     said = [jm.predict(jax.random.key(seed), algorithm.bilevel, theta, task()) for seed in range(2)]
     np.testing.assert_array_equal(*said)
-    losses = jax.jit(lambda key: algorithm.estimator.estimate(key, algorithm.bilevel, theta, one, ())[0].loss)
+    losses = jax.jit(
+        lambda key: algorithm.estimator.estimate(key, algorithm.bilevel, theta, one, ())[0].loss
+    )
     assert len({float(losses(jax.random.key(seed))) for seed in range(3)}) == 3
     mean, deviation = jnp.ones((4000, 2)), jnp.full((4000, 2), 0.5)
     drawn = jm.bias.drawn_code(KEY, mean, deviation)
     np.testing.assert_allclose([drawn.mean(), drawn.std()], [1, 0.5], atol=0.03)
     with pytest.raises(ValueError, match="draws codes for leo's own bias, got another"):
-        other = algorithm.bilevel._replace(bias=jm.compose(jm.minibatches(2), algorithm.bilevel.bias))
+        other = algorithm.bilevel._replace(
+            bias=jm.compose(jm.minibatches(2), algorithm.bilevel.bias)
+        )
         algorithm.estimator.estimate(KEY, other, theta, one, ())
     with pytest.raises(ValueError, match="an even number of outputs, .* got 3"):
-        jm.algorithms.leo(problems.smooth_model(None), problems.smooth_model(3), decoder, W).bilevel.init(KEY, task())
+        jm.algorithms.leo(
+            problems.smooth_model(None), problems.smooth_model(3), decoder, W
+        ).bilevel.init(KEY, task())
 
 
-@pytest.mark.parametrize("inductive, distance", [
-    (True, squared_distance), (False, divergence), pytest.param(True, divergence, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "inductive, distance",
+    [
+        (True, squared_distance),
+        (False, divergence),
+        pytest.param(True, divergence, marks=pytest.mark.long),
+    ],
+)
 def test_bootstrapped_maml_is_the_papers_and_judged_as_maml(inductive, distance):
     def centred(params, x, reference=None):  # a normalisation, by the rows that it may look at
         own = jnp.ones(len(x)) if reference is None else jnp.asarray(reference, float)
@@ -234,11 +300,21 @@ def test_bootstrapped_maml_is_the_papers_and_judged_as_maml(inductive, distance)
     agrees(algorithm, start, reference)
     maml = jm.maml(low, outer=outer).bilevel
     other = task()._replace(query=task().query._replace(x=task().query.x.at[1:].mul(3)))
-    assert float(jm.outcome(KEY, algorithm.bilevel, start, task())[0]) == float(jm.outcome(KEY, maml, start, task())[0])
-    first, again, others = (jm.predict(KEY, problem, start, each)[0] for problem, each in (
-        (algorithm.bilevel, task()), (maml, task()), (algorithm.bilevel, other)))
+    assert float(jm.outcome(KEY, algorithm.bilevel, start, task())[0]) == float(
+        jm.outcome(KEY, maml, start, task())[0]
+    )
+    first, again, others = (
+        jm.predict(KEY, problem, start, each)[0]
+        for problem, each in (
+            (algorithm.bilevel, task()),
+            (maml, task()),
+            (algorithm.bilevel, other),
+        )
+    )
     np.testing.assert_array_equal(first, again)
-    assert np.allclose(first, others, rtol=1e-12) == inductive  # the other queries do not move an inductive prediction
+    assert (
+        np.allclose(first, others, rtol=1e-12) == inductive
+    )  # the other queries do not move an inductive prediction
 
 
 def said(net, seen):
@@ -254,9 +330,14 @@ def undetached(means):
     return means
 
 
-@pytest.mark.parametrize("generated, net, through", [
-    (as_published, as_wide, jax.lax.stop_gradient), (around_one, begun_at(0.0), undetached),
-    pytest.param(as_published, as_wide, undetached, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "generated, net, through",
+    [
+        (as_published, as_wide, jax.lax.stop_gradient),
+        (around_one, begun_at(0.0), undetached),
+        pytest.param(as_published, as_wide, undetached, marks=pytest.mark.long),
+    ],
+)
 def test_alfa_is_the_authors(generated, net, through):
     algorithm = jm.algorithms.alfa(learner(2), net, generated, through)
     theta = spread(algorithm.bilevel.init(KEY, task()))
@@ -268,20 +349,33 @@ def test_alfa_is_the_authors(generated, net, through):
         for k in range(2):
             grads = slope(phi, task().support)
             of_grads = np.array([grads[name].mean() for name in grads])
-            seen = np.concatenate([of_grads if through is undetached else of_grads.real, [phi[name].mean() for name in phi]])
+            seen = np.concatenate(
+                [
+                    of_grads if through is undetached else of_grads.real,
+                    [phi[name].mean() for name in phi],
+                ]
+            )
             alpha, beta = said(generator["net"], seen).reshape(2, -1)
             if generated is as_published:
                 alpha, beta = generator["rate"][k] * alpha, 1 - generator["decay"][k] * beta
             else:
                 alpha, beta = generator["rate"][k] * (1 + alpha), generator["decay"][k] * (1 + beta)
-            phi = {name: b * phi[name] - a * RATE * grads[name] for name, a, b in zip(phi, alpha, beta)}
+            phi = {
+                name: b * phi[name] - a * RATE * grads[name] for name, a, b in zip(phi, alpha, beta)
+            }
         return loss(phi, task().query)
 
     agrees(algorithm, theta, reference)
 
 
-@pytest.mark.parametrize("net, through", [
-    (as_wide, jax.lax.stop_gradient), (begun_at(3.0), undetached), pytest.param(as_wide, undetached, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "net, through",
+    [
+        (as_wide, jax.lax.stop_gradient),
+        (begun_at(3.0), undetached),
+        pytest.param(as_wide, undetached, marks=pytest.mark.long),
+    ],
+)
 def test_l2f_is_the_authors(net, through):
     algorithm = jm.algorithms.l2f(learner(2), net, through)
     theta = spread(algorithm.bilevel.init(KEY, task()))
@@ -289,7 +383,9 @@ def test_l2f_is_the_authors(net, through):
     def reference(theta):
         phi, generator = theta
         of_grads = np.array([leaf.mean() for leaf in slope(phi, task().support).values()])
-        factors = 1 / (1 + np.exp(-said(generator, of_grads if through is undetached else of_grads.real)))
+        factors = 1 / (
+            1 + np.exp(-said(generator, of_grads if through is undetached else of_grads.real))
+        )
         phi = {name: factor * phi[name] for name, factor in zip(phi, factors)}
         for _ in range(2):
             grads = slope(phi, task().support)
@@ -300,33 +396,48 @@ def test_l2f_is_the_authors(net, through):
 
 
 def test_generating_nets_begin_as_they_say():
-    """The authors' near the middle; ours where the learner, or the initialisation, is left as it is."""
+    """The authors' near the middle; ours where the learner, or the initialisation, is left as it
+    is."""
     alfa, l2f = jm.algorithms.alfa(learner(1)).bilevel, jm.algorithms.l2f(learner(1)).bilevel
     theta = alfa.init(KEY, task())
     kernel = theta[1]["net"]["body"]["dense1"]["kernel"]
     assert kernel.shape == (6, 6) and 0.9 * 6**-0.5 < np.abs(kernel).max() <= 6**-0.5
-    assert np.ravel(theta[1]["rate"]).tolist() == [1, 1, 1] and np.ravel(theta[1]["decay"]).tolist() == [5e-6] * 3
+    assert (
+        np.ravel(theta[1]["rate"]).tolist() == [1, 1, 1]
+        and np.ravel(theta[1]["decay"]).tolist() == [5e-6] * 3
+    )
     plain = jm.outcome(KEY, jm.maml(learner(1)).bilevel, theta[0], task())[0]
     ours = jm.algorithms.alfa(learner(1), begun_at(0.0), around_one).bilevel
     net = ours.init(KEY, task())[1]
     np.testing.assert_allclose(jm.outcome(KEY, ours, (theta[0], net), task())[0], plain, rtol=1e-12)
-    for begun, least, most in ((l2f, 0.3, 0.7), (jm.algorithms.l2f(learner(1), begun_at(3.0)).bilevel, 0.95, 0.96)):
+    for begun, least, most in (
+        (l2f, 0.3, 0.7),
+        (jm.algorithms.l2f(learner(1), begun_at(3.0)).bilevel, 0.95, 0.96),
+    ):
         theta = begun.init(KEY, task())
-        factors = begun.bias.shape(theta, task(), begun.learner).start(KEY, task())["scale"] / theta[0]["scale"]
+        factors = (
+            begun.bias.shape(theta, task(), begun.learner).start(KEY, task())["scale"]
+            / theta[0]["scale"]
+        )
         assert (least < factors).all() and (factors < most).all()
 
 
 @pytest.mark.parametrize("ways, scale", [(W, 2), (200, 2), (201, 10)])
 def test_cosines_are_scaled_as_in_the_authors_code(ways, scale):
     x, phi = jnp.asarray(problems.normal(4, 5, D)), jnp.asarray(problems.normal(5, ways, D))
-    cosines = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in np.asarray(phi)] for a in np.asarray(x)]
+    cosines = [
+        [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in np.asarray(phi)]
+        for a in np.asarray(x)
+    ]
     got = jm.learner.cosine(ways).predict(KEY, phi, jm.Examples(x, jnp.zeros(5, int)))
     np.testing.assert_allclose(got, scale * np.array(cosines), rtol=1e-9)
 
 
 def test_baseline_plus_plus_fine_tunes_as_in_the_authors_code():
     encoder = Model(lambda key, x: {}, lambda params, x, reference=None: x)
-    bilevel = jm.algorithms.baseline_plus_plus(encoder, 8, W, steps=6, update=jm.learner.dampened_sgd(0.5)).bilevel
+    bilevel = jm.algorithms.baseline_plus_plus(
+        encoder, 8, W, steps=6, update=jm.learner.dampened_sgd(0.5)
+    ).bilevel
     theta = bilevel.init(KEY, task())
     key_start = jax.random.split(KEY)[0]
     w = np.asarray(bilevel.bias.shape(theta, task(), bilevel.learner).start(key_start, task()))
@@ -342,9 +453,12 @@ def test_baseline_plus_plus_fine_tunes_as_in_the_authors_code():
     shaped = bilevel.bias.shape(theta, task(), bilevel.learner)
     np.testing.assert_allclose(jm.adapt(KEY, shaped, task()), w, rtol=1e-9)
 
-    # In batches of 4, where there is a support; a task without one is the classifier's all the same.
+    # In batches of 4, where there is a support; a task without one is the classifier's all the
+    # same.
     parts = bilevel._replace(bias=jm.compose(jm.minibatches(4), bilevel.bias))
     ends = [jm.adapt(KEY, parts.bias.shape(((), theta), task(), parts.learner), task()), w]
     assert not np.allclose(*ends)
     bare = task()._replace(support=jax.tree.map(lambda leaf: leaf[:0], task().support))
-    assert float(jm.outcome(KEY, parts, ((), theta), bare)[0]) == float(jm.outcome(KEY, bilevel, theta, bare)[0])
+    assert float(jm.outcome(KEY, parts, ((), theta), bare)[0]) == float(
+        jm.outcome(KEY, bilevel, theta, bare)[0]
+    )

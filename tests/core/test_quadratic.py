@@ -33,14 +33,18 @@ def test_adapt_ends_where_the_closed_form_says(steps):
     tasks, learner, theta = setting(steps)
     task = problems.one(tasks)
     shaped = jm.initialisation().shape(theta, task, learner)
-    np.testing.assert_allclose(jm.adapt(KEY, shaped, task), quadratic_adapted(theta, task, RATE, steps), rtol=1e-10)
+    np.testing.assert_allclose(
+        jm.adapt(KEY, shaped, task), quadratic_adapted(theta, task, RATE, steps), rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 50])
 def test_maml_is_the_closed_form(steps):
     tasks, learner, theta = setting(steps)
     exact = mean(lambda task: quadratic_meta_gradient(theta, task, RATE, steps), tasks)
-    np.testing.assert_allclose(gradient(jm.maml(learner), theta, tasks), exact, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(
+        gradient(jm.maml(learner), theta, tasks), exact, rtol=1e-10, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -48,12 +52,16 @@ def test_fomaml_is_the_query_gradient_where_learning_ends(steps):
     tasks, learner, theta = setting(steps)
 
     def definition(task):
-        return task.query.curvature @ (quadratic_adapted(theta, task, RATE, steps) - task.query.centre)
+        return task.query.curvature @ (
+            quadratic_adapted(theta, task, RATE, steps) - task.query.centre
+        )
 
     first_order = gradient(jm.fomaml(learner), theta, tasks)
     np.testing.assert_allclose(first_order, mean(definition, tasks), rtol=1e-10)
     # A path that claims second order must not be first order.
-    assert np.linalg.norm(first_order - gradient(jm.maml(learner), theta, tasks)) > 0.1 * np.linalg.norm(first_order)
+    assert np.linalg.norm(
+        first_order - gradient(jm.maml(learner), theta, tasks)
+    ) > 0.1 * np.linalg.norm(first_order)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -70,7 +78,11 @@ def test_the_derivative_of_a_learned_step_size_is_the_closed_form():
 
     def definition(task):
         step = RATE * task.support.curvature @ (theta - task.support.centre)
-        return -step @ task.query.curvature @ (quadratic_adapted(theta, task, RATE, 1) - task.query.centre)
+        return (
+            -step
+            @ task.query.curvature
+            @ (quadratic_adapted(theta, task, RATE, 1) - task.query.centre)
+        )
 
     np.testing.assert_allclose(grad[1], mean(definition, tasks), rtol=1e-10)
 
@@ -81,7 +93,9 @@ def test_the_derivative_in_the_support_is_the_closed_form():
     bilevel = jm.maml(learner).bilevel
 
     def loss(centre):
-        return jm.outcome(KEY, bilevel, theta, task._replace(support=task.support._replace(centre=centre)))[0]
+        return jm.outcome(
+            KEY, bilevel, theta, task._replace(support=task.support._replace(centre=centre))
+        )[0]
 
     # phi_K = b + C (phi_0 - b), so d phi_K / d b = I - C.
     contraction = np.linalg.matrix_power(np.eye(5) - RATE * np.asarray(task.support.curvature), 3)
@@ -100,9 +114,16 @@ def test_proximal_term_pulls_towards_the_start():
     np.testing.assert_allclose(jm.adapt(KEY, shaped, task), exact, rtol=1e-10)
 
 
-@pytest.mark.parametrize("update", [optax.adam(0.05), optax.adamw(0.05, weight_decay=0.1), optax.rmsprop(
-    0.05, eps_in_sqrt=True), optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, nesterov=True, momentum=0.9))],
-    ids=["adam", "adamw", "rmsprop", "clipped nesterov"])
+@pytest.mark.parametrize(
+    "update",
+    [
+        optax.adam(0.05),
+        optax.adamw(0.05, weight_decay=0.1),
+        optax.rmsprop(0.05, eps_in_sqrt=True),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, nesterov=True, momentum=0.9)),
+    ],
+    ids=["adam", "adamw", "rmsprop", "clipped nesterov"],
+)
 def test_any_optax_optimiser_is_an_inner_update(update):
     tasks, learner, theta = setting(3)
     algorithm = jm.maml(learner._replace(update=update))

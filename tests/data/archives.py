@@ -9,14 +9,19 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-ALPHABETS = {"images_background": ("Greek", 1), "images_background_small1": ("Greek", 1),
-             "images_background_small2": ("Latin", 3), "images_evaluation": ("Angelic", 5)}
+ALPHABETS = {
+    "images_background": ("Greek", 1),
+    "images_background_small1": ("Greek", 1),
+    "images_background_small2": ("Latin", 3),
+    "images_evaluation": ("Angelic", 5),
+}
 
 
 def drawing(label, number):
-    """A 1-bit drawing as Omniglot stores it, ink 0 on paper 1: a dot whose place tells the label and the number."""
+    """A 1-bit drawing as Omniglot stores it, ink 0 on paper 1: a dot whose place tells the label
+    and the number."""
     image = np.ones((105, 105), bool)
-    image[10 * label:10 * label + 9, 20 * number:20 * number + 9] = False
+    image[10 * label : 10 * label + 9, 20 * number : 20 * number + 9] = False
     png = io.BytesIO()
     Image.fromarray(image).save(png, "PNG")
     return png.getvalue()
@@ -30,8 +35,10 @@ def omniglot(folder):
             for character in (1, 2):
                 label = first + character - 1
                 for number in (1, 2):
-                    archive.writestr(f"{name}/{alphabet}/character{character:02d}/{label:04d}_{number:02d}.png",
-                                     drawing(label, number))
+                    archive.writestr(
+                        f"{name}/{alphabet}/character{character:02d}/{label:04d}_{number:02d}.png",
+                        drawing(label, number),
+                    )
 
 
 def idx(path, array):
@@ -44,14 +51,23 @@ def recordings(people=30):
 
     1 to 256 is walking, 257 to 400 sitting, and 1 to 128 has the label of every other activity too.
     """
-    stretches = [(1, 1, 256), (4, 257, 400)] + [(activity, 1, 128) for activity in (2, 3, *range(5, 13))]
+    stretches = [(1, 1, 256), (4, 257, 400)] + [
+        (activity, 1, 128) for activity in (2, 3, *range(5, 13))
+    ]
     everyone = range(1, people + 1)
-    texts = {"labels.txt": "".join(f"{user} {user} {activity} {first} {last}\n"
-                                   for user in everyone for activity, first, last in stretches)}
+    texts = {
+        "labels.txt": "".join(
+            f"{user} {user} {activity} {first} {last}\n"
+            for user in everyone
+            for activity, first, last in stretches
+        )
+    }
     for user in everyone:
         for sensor, offset in (("acc", 0.0), ("gyro", 1000.0)):
             rows = 10_000 * user + offset + np.arange(400)[:, None] + np.array([0.0, 0.25, 0.5])
-            texts[f"{sensor}_exp{user:02d}_user{user:02d}.txt"] = "\n".join(" ".join(map(str, row)) for row in rows)
+            texts[f"{sensor}_exp{user:02d}_user{user:02d}.txt"] = "\n".join(
+                " ".join(map(str, row)) for row in rows
+            )
     return texts
 
 

@@ -10,11 +10,21 @@ from jaxmeta.data import Dataset, seeded_split
 
 def example(by="class", **changed):
     """Four classes in two groups, each class in one group; two examples of each class."""
-    splits = {"train": [1], "test": [0]} if by == "group" else {"train": [0, 3], "validation": [1], "test": [2]}
+    splits = (
+        {"train": [1], "test": [0]}
+        if by == "group"
+        else {"train": [0, 3], "validation": [1], "test": [2]}
+    )
     fields = dict(
-        name="tiny", inputs=np.arange(16.0, dtype=np.float32).reshape(8, 2), labels=np.array([0, 1, 2, 3] * 2),
-        groups=np.array([0, 0, 1, 1] * 2), class_names=("a", "b", "c", "d"), group_names=("x", "y"), by=by,
-        splits={which: np.array(ids) for which, ids in splits.items()})
+        name="tiny",
+        inputs=np.arange(16.0, dtype=np.float32).reshape(8, 2),
+        labels=np.array([0, 1, 2, 3] * 2),
+        groups=np.array([0, 0, 1, 1] * 2),
+        class_names=("a", "b", "c", "d"),
+        group_names=("x", "y"),
+        by=by,
+        splits={which: np.array(ids) for which, ids in splits.items()},
+    )
     return Dataset(**{**fields, **changed})
 
 
@@ -32,7 +42,9 @@ def test_a_split_by_class_holds_its_classes_only_and_numbers_them_from_0():
     assert train.labels.tolist() == [0, 1, 0, 1] and train.groups.tolist() == [0, 1, 0, 1]
     np.testing.assert_array_equal(train.inputs[:, 0], [0, 6, 8, 14])
     test = example().split("test")
-    assert test.class_names == ("c",) and test.group_names == ("y",) and test.groups.tolist() == [0, 0]
+    assert (
+        test.class_names == ("c",) and test.group_names == ("y",) and test.groups.tolist() == [0, 0]
+    )
 
 
 def test_a_split_by_group_keeps_the_meaning_of_labels():
@@ -43,7 +55,9 @@ def test_a_split_by_group_keeps_the_meaning_of_labels():
 
 
 def test_a_part_knows_no_other_split():
-    with pytest.raises(ValueError, match=r"'tiny/train' has no split 'test'; choose one of 'train'"):
+    with pytest.raises(
+        ValueError, match=r"'tiny/train' has no split 'test'; choose one of 'train'"
+    ):
         example().split("train").split("test")
 
 
@@ -58,25 +72,37 @@ def nan():
     return inputs
 
 
-@pytest.mark.parametrize("changed, message", [
-    (dict(inputs=nan()), "must be finite, got NaN or infinity in example 5"),
-    (dict(inputs=[[1.0]] * 8), "must be a numeric numpy array"),
-    (dict(inputs=np.array([["a"]] * 8)), "must be a numeric numpy array"),
-    (dict(labels=np.zeros(8)), "labels of 'tiny' must be integers .* got float64"),
-    (dict(labels=np.array(["a"] * 8)), "labels of 'tiny' must be integers"),
-    (dict(labels=np.zeros(7, int)), r"labels of 'tiny' must have shape \(8,\)"),
-    (dict(labels=np.full(8, 4)), "must lie in 0 to 3, got 4 to 4"),
-    (dict(groups=np.full(8, -1)), "must lie in 0 to 1, got -1 to -1"),
-    (dict(domains=np.ones(8, int)), "domains of 'tiny' must lie in 0 to 0"),
-    (dict(bouts=np.zeros(8)), "bouts of 'tiny' must be integers .* got float64"),
-    (dict(bouts=np.zeros(7, int)), r"bouts of 'tiny' must have shape \(8,\)"),
-    (dict(recordings=np.full(8, -1)), "recordings of 'tiny' must lie in 0 to 2147483647, got -1 to -1; number them from 0$"),
-    (dict(labels=None), "labels of 'tiny' must be integers"),
-    (dict(by="person"), "must be 'class' or 'group', got 'person'"),
-    (dict(splits={"train": [0, 1], "test": [1, 2, 3]}), r"got class 1 \('b'\) 2 times; make them disjoint"),
-    (dict(splits={"train": [0, 1], "test": [3]}), r"got class 2 \('c'\) 0 times"),
-    (dict(splits={"train": [0, 1], "test": [2, 3, 4]}), "split 'test' of 'tiny' must lie in 0 to 3"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (dict(inputs=nan()), "must be finite, got NaN or infinity in example 5"),
+        (dict(inputs=[[1.0]] * 8), "must be a numeric numpy array"),
+        (dict(inputs=np.array([["a"]] * 8)), "must be a numeric numpy array"),
+        (dict(labels=np.zeros(8)), "labels of 'tiny' must be integers .* got float64"),
+        (dict(labels=np.array(["a"] * 8)), "labels of 'tiny' must be integers"),
+        (dict(labels=np.zeros(7, int)), r"labels of 'tiny' must have shape \(8,\)"),
+        (dict(labels=np.full(8, 4)), "must lie in 0 to 3, got 4 to 4"),
+        (dict(groups=np.full(8, -1)), "must lie in 0 to 1, got -1 to -1"),
+        (dict(domains=np.ones(8, int)), "domains of 'tiny' must lie in 0 to 0"),
+        (dict(bouts=np.zeros(8)), "bouts of 'tiny' must be integers .* got float64"),
+        (dict(bouts=np.zeros(7, int)), r"bouts of 'tiny' must have shape \(8,\)"),
+        (
+            dict(recordings=np.full(8, -1)),
+            "recordings of 'tiny' must lie in 0 to 2147483647, got -1 to -1; number them from 0$",
+        ),
+        (dict(labels=None), "labels of 'tiny' must be integers"),
+        (dict(by="person"), "must be 'class' or 'group', got 'person'"),
+        (
+            dict(splits={"train": [0, 1], "test": [1, 2, 3]}),
+            r"got class 1 \('b'\) 2 times; make them disjoint",
+        ),
+        (dict(splits={"train": [0, 1], "test": [3]}), r"got class 2 \('c'\) 0 times"),
+        (
+            dict(splits={"train": [0, 1], "test": [2, 3, 4]}),
+            "split 'test' of 'tiny' must lie in 0 to 3",
+        ),
+    ],
+)
 def test_bad_arrays_are_refused(changed, message):
     with pytest.raises(ValueError, match=message):
         example(**changed)

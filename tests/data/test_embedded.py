@@ -21,10 +21,25 @@ def distinct():
 
 
 def test_the_package_imports_without_jax_and_without_what_it_reads_with():
-    blocked = ("jax", "tensorflow_datasets", "sklearn", "seglearn", "HersheyFonts", "PIL", "tensorflow")
-    code = (f"import sys; sys.modules.update(dict.fromkeys({blocked})); "
-            "import jaxmeta.data as d; print(len(d.catalogue()))")
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "12\n"
+    blocked = (
+        "jax",
+        "tensorflow_datasets",
+        "sklearn",
+        "seglearn",
+        "HersheyFonts",
+        "PIL",
+        "tensorflow",
+    )
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked})); "
+        "import jaxmeta.data as d; print(len(d.catalogue()))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+        == "12\n"
+    )
 
 
 def test_glyphs_are_20_drawings_of_1025_glyphs(glyphs):
@@ -38,14 +53,18 @@ def test_glyphs_are_20_drawings_of_1025_glyphs(glyphs):
 def test_no_alphabet_of_glyphs_is_in_two_splits(glyphs):
     parts = [glyphs.split(which) for which in ("train", "validation", "test")]
     assert [len(part.class_names) for part in parts] == [650, 113, 262]
-    for names in ([set(part.class_names) for part in parts], [set(part.group_names) for part in parts]):
+    for names in (
+        [set(part.class_names) for part in parts],
+        [set(part.group_names) for part in parts],
+    ):
         assert len(set.union(*names)) == sum(map(len, names))
     assert set(parts[2].group_names) == {"gothicita", "japanese", "music"}
 
 
 def test_no_glyph_is_there_twice(distinct):
-    images = np.stack([_strokes.plain(glyph).ravel() for glyphs in distinct.values()
-                       for glyph in glyphs.values()])
+    images = np.stack(
+        [_strokes.plain(glyph).ravel() for glyphs in distinct.values() for glyph in glyphs.values()]
+    )
     images /= np.linalg.norm(images, axis=1, keepdims=True)
     assert np.triu(images @ images.T, 1).max() <= 0.95 + 1e-5
 
@@ -60,8 +79,11 @@ def test_glyphs_are_drawn_from_the_seed_alone(glyphs, distinct):
 
 
 def test_ink_is_the_distance_to_a_segment():
-    """A level stroke of radius 0.9 through pixel centres: rows at 0, 1 and 2 pixels have ink 1, 0.4 and 0."""
-    ink = _strokes._render(np.array([[[4.0, 14.5], [24.0, 14.5]]]), np.array([[0, 1]]), np.array([0.9]))[0]
+    """A level stroke of radius 0.9 through pixel centres: rows at 0, 1 and 2 pixels have ink 1, 0.4
+    and 0."""
+    ink = _strokes._render(
+        np.array([[[4.0, 14.5], [24.0, 14.5]]]), np.array([[0, 1]]), np.array([0.9])
+    )[0]
     np.testing.assert_allclose(ink[12:17, 14], [0, 0.4, 1, 0.4, 0], atol=1e-5)
     np.testing.assert_allclose(ink[14, [2, 3, 4]], [0, 0.9, 1], atol=1e-5)
 

@@ -1,4 +1,5 @@
-"""Every fault is one sentence that says what is wrong, where and what to do, and leaves nothing half-made."""
+"""Every fault is one sentence that says what is wrong, where and what to do, and leaves nothing
+half-made."""
 
 import gzip
 import json
@@ -22,16 +23,24 @@ def left(folder):
     return [path for path in folder.rglob("*") if path.is_file() or path.name.startswith(".making")]
 
 
-@pytest.mark.parametrize("name, hint", [("omniglt", r" \(did you mean 'omniglot'\?\)"), ("xyz", ""), (3, "")])
+@pytest.mark.parametrize(
+    "name, hint", [("omniglt", r" \(did you mean 'omniglot'\?\)"), ("xyz", ""), (3, "")]
+)
 def test_an_unknown_name_lists_the_known_ones(name, hint):
-    with pytest.raises(ValueError, match=f"there is no set {name!r}{hint}; choose one of glyphs, digits,"):
+    with pytest.raises(
+        ValueError, match=f"there is no set {name!r}{hint}; choose one of glyphs, digits,"
+    ):
         data.load(name)
 
 
 def test_a_wrong_source(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"source .*nowhere is not a folder; give the folder that holds"):
+    with pytest.raises(
+        FileNotFoundError, match=r"source .*nowhere is not a folder; give the folder that holds"
+    ):
         data.load("omniglot", source=tmp_path / "nowhere", cache=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"lacks omniglot/images_background.zip; give the folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"lacks omniglot/images_background.zip; give the folder"
+    ):
         data.load("omniglot", source=tmp_path, cache=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"sp_sw_har_DATA.tar.xz has no public address"):
         data.load("phone_watch", cache=tmp_path)
@@ -40,29 +49,40 @@ def test_a_wrong_source(tmp_path):
 
 def test_the_folder_of_a_set_will_do_as_source(tmp_path):
     archives.omniglot(tmp_path / "omniglot")
-    available = {entry.name: entry.available for entry in data.catalogue(source=tmp_path / "omniglot", cache=tmp_path)}
+    available = {
+        entry.name: entry.available
+        for entry in data.catalogue(source=tmp_path / "omniglot", cache=tmp_path)
+    }
     assert available["omniglot"] and available["glyphs"] and not available["mnist"]
 
 
 def test_a_set_with_too_few_classes(tmp_path):
     archives.omniglot(tmp_path / "omniglot")
-    with pytest.raises(ValueError, match=r"must have 1623 characters in 50 alphabets, got 6 in 3 from .*zip"):
+    with pytest.raises(
+        ValueError, match=r"must have 1623 characters in 50 alphabets, got 6 in 3 from .*zip"
+    ):
         data.load("omniglot", source=tmp_path, cache=tmp_path / "cache")
     assert left(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize("name", ["hapt_raw.tar.xz", "hapt_raw.zip"])
-@pytest.mark.parametrize("damage", [
-    lambda whole: whole[:len(whole) // 2],
-    lambda whole: whole[:len(whole) // 3] + b"?" * 40 + whole[len(whole) // 3 + 40:],
-    lambda whole: b"",
-    lambda whole: b"not an archive",
-], ids=["cut", "altered", "empty", "other"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[: len(whole) // 3] + b"?" * 40 + whole[len(whole) // 3 + 40 :],
+        lambda whole: b"",
+        lambda whole: b"not an archive",
+    ],
+    ids=["cut", "altered", "empty", "other"],
+)
 def test_a_damaged_archive(tmp_path, name, damage):
     path = tmp_path / name
     archives.pack(path, archives.recordings(people=2))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"archive .*hapt_raw.* is damaged or truncated \(.*; replace it") as caught:
+    with pytest.raises(
+        ValueError, match=r"archive .*hapt_raw.* is damaged or truncated \(.*; replace it"
+    ) as caught:
         list(members(path))
     assert "\n" not in str(caught.value)
 
@@ -79,7 +99,10 @@ def test_a_damaged_archive_leaves_no_half_prepared_set(tmp_path):
 
 def test_a_set_with_people_missing(tmp_path):
     archives.pack(tmp_path / "hapt_raw.tar.xz", archives.recordings(people=4))
-    with pytest.raises(ValueError, match=r"hapt_raw.tar.xz must hold windows of every group, got none of 'person05'"):
+    with pytest.raises(
+        ValueError,
+        match=r"hapt_raw.tar.xz must hold windows of every group, got none of 'person05'",
+    ):
         data.load("hapt", source=tmp_path, cache=tmp_path / "cache")
     assert left(tmp_path / "cache") == []
 
@@ -91,11 +114,15 @@ def test_a_truncated_gz(tmp_path):
         gunzipped(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x0d\x01" + bytes(8), b"\0\0\x08\x01\0\0\0\x05abc"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08", b"\0\0\x0d\x01" + bytes(8), b"\0\0\x08\x01\0\0\0\x05abc"]
+)
 def test_an_idx_file_that_is_none(tmp_path, content):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(content))
-    with pytest.raises(ValueError, match=f"must be an idx file of bytes .* got {len(content)} bytes"):
+    with pytest.raises(
+        ValueError, match=f"must be an idx file of bytes .* got {len(content)} bytes"
+    ):
         _mnist.idx(path)
 
 
@@ -110,22 +137,34 @@ def test_an_archive_of_something_else(tmp_path):
         list(_phone_watch.segments(tmp_path / "b.tar.xz"))
 
 
-@pytest.mark.parametrize("changed, message", [
-    ({"labels.txt": "1 1 1 1 500\n"}, "samples 1 to 500 of experiment 1, user 1, which its recordings do not hold"),
-    ({"labels.txt": "9 9 1 1 50\n"}, "experiment 9, user 9, which its recordings do not hold"),
-    ({"labels.txt": "1 1 1\n"}, "labels.txt must have 5 columns, got 3"),
-    ({"labels.txt": "1 1 13 1 50\n"}, "activity 13"),
-    ({"acc_exp01_user01.txt": "a b c\n"}, "acc_exp01_user01.txt must be a table of numbers"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (
+            {"labels.txt": "1 1 1 1 500\n"},
+            "samples 1 to 500 of experiment 1, user 1, which its recordings do not hold",
+        ),
+        ({"labels.txt": "9 9 1 1 50\n"}, "experiment 9, user 9, which its recordings do not hold"),
+        ({"labels.txt": "1 1 1\n"}, "labels.txt must have 5 columns, got 3"),
+        ({"labels.txt": "1 1 13 1 50\n"}, "activity 13"),
+        ({"acc_exp01_user01.txt": "a b c\n"}, "acc_exp01_user01.txt must be a table of numbers"),
+    ],
+)
 def test_recordings_of_another_form(tmp_path, changed, message):
     archives.pack(tmp_path / "a.zip", {**archives.recordings(people=2), **changed})
     with pytest.raises(ValueError, match=message):
         list(_hapt.segments(tmp_path / "a.zip"))
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", _phone_watch._COLUMNS.decode() + "\n0,0,0,0,0,x,0,SEATED\n",
-                                  _phone_watch._COLUMNS.decode() + "\n0,0,0,0,0,0,0,FLYING\n",
-                                  _phone_watch._COLUMNS.decode() + "\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n1,2\n",
+        _phone_watch._COLUMNS.decode() + "\n0,0,0,0,0,x,0,SEATED\n",
+        _phone_watch._COLUMNS.decode() + "\n0,0,0,0,0,0,0,FLYING\n",
+        _phone_watch._COLUMNS.decode() + "\n",
+    ],
+)
 def test_executions_of_another_form(tmp_path, text):
     archives.pack(tmp_path / "a.zip", {"s01_01_sp.csv": text})
     with pytest.raises(ValueError, match=r"a.zip: s01_01_sp.csv must"):
@@ -160,7 +199,10 @@ def test_who_comes_second_drops_its_own(tmp_path):
 
 def test_two_processes_prepare_at_once(tmp_path):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=data.prepare, args=("watch",), kwargs={"cache": tmp_path}) for _ in range(2)]
+    workers = [
+        context.Process(target=data.prepare, args=("watch",), kwargs={"cache": tmp_path})
+        for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -186,7 +228,10 @@ def test_a_damaged_cache(tmp_path, file, keep):
         _cache.write_arrays(folder, _digits.build({}, tmp_path))
     path = tmp_path / "set" / file
     path.unlink() if keep is None else path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"the prepared set in .*set is damaged .*; delete this folder and load again"):
+    with pytest.raises(
+        ValueError,
+        match=r"the prepared set in .*set is damaged .*; delete this folder and load again",
+    ):
         _cache.read_arrays(tmp_path / "set")
 
 
@@ -194,7 +239,10 @@ def test_a_cache_without_the_bouts_it_had_is_damaged(tmp_path):
     folder = data.prepare("watch", cache=tmp_path)
     assert data.load("watch", cache=tmp_path).bouts is not None
     (folder / "bouts.npy").unlink()
-    with pytest.raises(ValueError, match=r"the prepared set in .*watch-2 is damaged .*; delete this folder and load again"):
+    with pytest.raises(
+        ValueError,
+        match=r"the prepared set in .*watch-2 is damaged .*; delete this folder and load again",
+    ):
         data.load("watch", cache=tmp_path)
 
 
@@ -204,14 +252,25 @@ def test_a_set_without_bouts_is_cached_as_it_always_was(tmp_path):
     names = {"inputs", "labels", "groups", "domains"}
     assert {path.stem for path in folder.glob("*.npy")} == names
     assert set(json.loads((folder / "about.json").read_text())) == {
-        "name", "class_names", "group_names", "domain_names", "by", "protocol", "splits"}
+        "name",
+        "class_names",
+        "group_names",
+        "domain_names",
+        "by",
+        "protocol",
+        "splits",
+    }
     read = data.load("digits", cache=tmp_path)
-    assert len(read) == 1797 and read.bouts is None and read.recordings is None and read.apart is None
+    assert (
+        len(read) == 1797 and read.bouts is None and read.recordings is None and read.apart is None
+    )
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot be written .*; set JAXMETA_CACHE or cache= to a folder that can"):
+    with pytest.raises(
+        OSError, match=r"cannot be written .*; set JAXMETA_CACHE or cache= to a folder that can"
+    ):
         data.load("digits", cache=tmp_path / "file")
 
 

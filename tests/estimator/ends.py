@@ -1,4 +1,5 @@
-"""Quadratics that a proximal term holds to their start: where learning ends there, in closed form, in numpy."""
+"""Quadratics that a proximal term holds to their start: where learning ends there, in closed form,
+in numpy."""
 
 import functools
 
@@ -26,13 +27,17 @@ def tasks():
 
 def each(function):
     """What a function makes of every task, in numpy: `[T, ...]`."""
-    return np.stack([function(jax.tree.map(lambda leaf: np.asarray(leaf[i]), tasks())) for i in range(T)])
+    return np.stack(
+        [function(jax.tree.map(lambda leaf: np.asarray(leaf[i]), tasks())) for i in range(T)]
+    )
 
 
 def reached(task, strength=STRENGTH):
     """phi*, and the Hessian there: `(A + s) phi* = A b + s theta`."""
     hessian = task.support.curvature + strength * np.eye(D)
-    return np.linalg.solve(hessian, task.support.curvature @ task.support.centre + strength * THETA), hessian
+    return np.linalg.solve(
+        hessian, task.support.curvature @ task.support.centre + strength * THETA
+    ), hessian
 
 
 def asked(task, phi):
@@ -52,4 +57,6 @@ def estimate(estimator, bilevel, theta, tasks):
 
 
 def on_quadratics(estimator, steps=200, theta=(THETA, ()), bias=HELD, **more):
-    return estimate(estimator, Bilevel(bias, quadratic_learner(RATE, steps)._replace(**more)), theta, tasks())
+    return estimate(
+        estimator, Bilevel(bias, quadratic_learner(RATE, steps)._replace(**more)), theta, tasks()
+    )

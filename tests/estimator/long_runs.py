@@ -1,4 +1,5 @@
-"""Inner runs on which a short horizon misleads: a step size that is too large for what falls fast, too small for the rest."""
+"""Inner runs on which a short horizon misleads: a step size that is too large for what falls fast,
+too small for the rest."""
 
 import functools
 
@@ -23,33 +24,46 @@ def loss(key, phi, batch):
 
 def learner(log_rate, steps=STEPS):
     """Gradient descent with the step size exp(log_rate), from far out in the flat direction."""
-    return jm.Learner(lambda key, task: jnp.array([1.0, 4.5], log_rate.dtype), loss, jm.no_penalty,
-                      optax.sgd(jnp.exp(log_rate)), steps)
+    return jm.Learner(
+        lambda key, task: jnp.array([1.0, 4.5], log_rate.dtype),
+        loss,
+        jm.no_penalty,
+        optax.sgd(jnp.exp(log_rate)),
+        steps,
+    )
 
 
 def bilevel(steps=STEPS):
-    return Bilevel(jm.hyperparameters(functools.partial(learner, steps=steps), log_rate=np.log(1.6)),
-                   learner(jnp.zeros(()), steps))
+    return Bilevel(
+        jm.hyperparameters(functools.partial(learner, steps=steps), log_rate=np.log(1.6)),
+        learner(jnp.zeros(()), steps),
+    )
 
 
 def at_window_ends(key, learner, walked, task):
     """The outer objective that windows have on average: the loss at the end of each, their mean."""
-    ends = jax.tree.map(lambda leaf: leaf[WINDOW - 1::WINDOW], walked.path)
+    ends = jax.tree.map(lambda leaf: leaf[WINDOW - 1 :: WINDOW], walked.path)
     return jax.vmap(lambda phi: learner.loss(key, phi, task.query)[0])(ends).mean(), {}
 
 
 def tasks(dtype=float, seed=0):
     centres = 0.1 * np.random.default_rng(seed).normal(size=(TASKS, 2))
-    one = Quadratic(jnp.broadcast_to(jnp.diag(jnp.array([1.0, 0.05], dtype)), (TASKS, 2, 2)), jnp.asarray(centres, dtype))
+    one = Quadratic(
+        jnp.broadcast_to(jnp.diag(jnp.array([1.0, 0.05], dtype)), (TASKS, 2, 2)),
+        jnp.asarray(centres, dtype),
+    )
     return jm.Task(one, one, jnp.zeros(TASKS, int))
 
 
 def random_bilevel(steps):
-    """All that a run can carry and draw: momenta, a step count, a random start of what theta does not set, a random loss."""
+    """All that a run can carry and draw: momenta, a step count, a random start of what theta does
+    not set, a random loss."""
 
     def start(key, task):
-        return {"set": jnp.ones_like(task.support.centre),
-                "own": jax.random.uniform(key, task.support.centre.shape, task.support.centre.dtype)}
+        return {
+            "set": jnp.ones_like(task.support.centre),
+            "own": jax.random.uniform(key, task.support.centre.shape, task.support.centre.dtype),
+        }
 
     def random_loss(key, phi, batch):
         noise = jax.random.uniform(key, batch.centre.shape, batch.centre.dtype)
@@ -60,7 +74,8 @@ def random_bilevel(steps):
 
 
 def by_hand(steps, before):
-    """The derivative in log_rate of the loss after `steps`, mean over the tasks, phi held constant up to `before`; and phi.
+    """The derivative in log_rate of the loss after `steps`, mean over the tasks, phi held constant
+    up to `before`; and phi.
 
     `phi <- phi - a A (phi - b)` moves the derivative as `d <- (1 - a A) d - A (phi - b)`.
     """
@@ -81,7 +96,9 @@ def memory(estimator, steps):
 
     def make(log_rate):
         return learner(log_rate, steps)._replace(
-            start=lambda key, task: jnp.ones(1000), loss=lambda key, phi, batch: (jnp.sum(jnp.cosh(phi)), {}))
+            start=lambda key, task: jnp.ones(1000),
+            loss=lambda key, phi, batch: (jnp.sum(jnp.cosh(phi)), {}),
+        )
 
     problem, batch = Bilevel(jm.hyperparameters(make, log_rate=0.0), make(0.0)), tasks()
     state = estimator.init(KEY, problem, THETA, batch)
@@ -90,7 +107,8 @@ def memory(estimator, steps):
 
 
 def over_a_run(estimator, key, steps=STEPS):
-    """The mean of the estimates over the windows of one run, theta standing still: `(gradient, last state)`."""
+    """The mean of the estimates over the windows of one run, theta standing still:
+    `(gradient, last state)`."""
     problem, batch = bilevel(steps), tasks()
     key_init, key_run = jax.random.split(key)
 

@@ -25,14 +25,16 @@ def repeated(function, seed=11):
 
 
 def in_standard_errors(samples, exact):
-    """How many standard errors of their mean the samples are from the exact value, and that error."""
+    """How many standard errors of their mean the samples are from the exact value, and that
+    error."""
     error = samples.std(0, ddof=1) / np.sqrt(len(samples))
     return np.abs(samples.mean(0) - exact) / error, error
 
 
 @functools.cache
 def quadratics(count=6):
-    """MAML on quadratics, where smoothing leaves the derivative as it is: `(bilevel, theta, tasks, exact)`."""
+    """MAML on quadratics, where smoothing leaves the derivative as it is:
+    `(bilevel, theta, tasks, exact)`."""
     tasks = problems.batch(jm.quadratics(5), tasks=count)
     problem = Bilevel(jm.initialisation(), quadratic_learner(0.3, 4))
     theta = problem.init(KEY, problems.one(tasks))
@@ -49,23 +51,32 @@ def estimates(estimator, count=6):
 EVOLUTION = evolution(0.5, 16)
 
 
-@pytest.mark.parametrize("estimator", [EVOLUTION, jm.forward(rademacher(16))], ids=["evolution", "forward"])
+@pytest.mark.parametrize(
+    "estimator", [EVOLUTION, jm.forward(rademacher(16))], ids=["evolution", "forward"]
+)
 def test_random_directions_are_unbiased(estimator):
     *_, exact = quadratics()
     away, error = in_standard_errors(estimates(estimator).grad, exact.grad)
     assert away.max() < 4
-    assert np.linalg.norm(error) < 0.05 * np.linalg.norm(exact.grad)  # The test sees errors of this size.
+    assert np.linalg.norm(error) < 0.05 * np.linalg.norm(
+        exact.grad
+    )  # The test sees errors of this size.
 
 
 def test_evolution_of_quadratics_is_forward_mode_along_its_noise():
     # Mirrored differences of a quadratic are its derivatives; both draw from the same key.
-    np.testing.assert_allclose(estimates(EVOLUTION).grad, estimates(jm.forward(gaussian(16))).grad, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(
+        estimates(EVOLUTION).grad, estimates(jm.forward(gaussian(16))).grad, rtol=1e-8, atol=1e-12
+    )
 
 
 def test_the_reported_standard_error_is_the_spread():
     alone = estimates(EVOLUTION, count=1)
-    # A sample variance of 256 has a standard error of about 9%, fewer than 4 of which these may be apart.
-    np.testing.assert_allclose((alone.info["standard_error"] ** 2).mean(), alone.grad.var(0, ddof=1).sum(), rtol=0.35)
+    # A sample variance of 256 has a standard error of about 9%, fewer than 4 of which these may be
+    # apart.
+    np.testing.assert_allclose(
+        (alone.info["standard_error"] ** 2).mean(), alone.grad.var(0, ddof=1).sum(), rtol=0.35
+    )
 
 
 def test_noise_of_its_own_for_each_task_averages_out():
@@ -76,17 +87,29 @@ def test_noise_of_its_own_for_each_task_averages_out():
 
 def test_nothing_needs_a_derivative():
     def outer(key, learner, walked, task):
-        return jnp.where(walked.end > 0, 1.0, 0.0), {}  # smoothed: the normal distribution function of theta / sigma
+        return jnp.where(
+            walked.end > 0, 1.0, 0.0
+        ), {}  # smoothed: the normal distribution function of theta / sigma
 
     theta, sigma = jnp.asarray(0.3), 0.5
-    learner = jm.Learner(lambda key, task: jnp.zeros(()), lambda key, phi, batch: (0 * phi, {}), jm.no_penalty,
-                         optax.identity(), 0)
-    problem, task = Bilevel(jm.initialisation(), learner, outer), jm.Task(jnp.zeros(1), jnp.zeros(1), jnp.zeros(1, int))
+    learner = jm.Learner(
+        lambda key, task: jnp.zeros(()),
+        lambda key, phi, batch: (0 * phi, {}),
+        jm.no_penalty,
+        optax.identity(),
+        0,
+    )
+    problem, task = (
+        Bilevel(jm.initialisation(), learner, outer),
+        jm.Task(jnp.zeros(1), jnp.zeros(1), jnp.zeros(1, int)),
+    )
     smoothed = repeated(lambda key: evolution(sigma, 16).estimate(key, problem, theta, task, ())[0])
     exact = jax.scipy.stats.norm.pdf(theta / sigma) / sigma
     away, error = in_standard_errors(smoothed.grad, exact)
     assert away < 4 and error < 0.05 * exact
-    away, _ = in_standard_errors(smoothed.loss, jax.scipy.stats.norm.cdf(theta / sigma))  # Of the smoothed objective.
+    away, _ = in_standard_errors(
+        smoothed.loss, jax.scipy.stats.norm.cdf(theta / sigma)
+    )  # Of the smoothed objective.
     assert away < 4
 
 
@@ -114,10 +137,14 @@ def test_fresh_noise_and_truncation_point_the_wrong_way():
     blind = run_gradients(evolution(1e-3, 64, WINDOW, fresh))
     away, _ = in_standard_errors(blind, exact)
     short, _ = long_runs.over_a_run(jm.truncated(WINDOW), KEY)
-    by_hand = np.mean([long_runs.by_hand(end, end - WINDOW)[0] for end in range(WINDOW, 21, WINDOW)])
+    by_hand = np.mean(
+        [long_runs.by_hand(end, end - WINDOW)[0] for end in range(WINDOW, 21, WINDOW)]
+    )
     np.testing.assert_allclose(short, by_hand, rtol=1e-10)
     assert away > 5 and short * exact < 0 and blind.mean() * exact < 0
-    away, _ = in_standard_errors(blind, short)  # What fresh noise estimates is the truncated derivative.
+    away, _ = in_standard_errors(
+        blind, short
+    )  # What fresh noise estimates is the truncated derivative.
     assert away < 4
 
 
@@ -139,19 +166,31 @@ def test_particles_are_where_their_perturbed_runs_are():
     run, xi = jax.jit(held)(KEY)
     for task in range(long_runs.TASKS):
         eps = np.concatenate([xi["log_rate"][task], -xi["log_rate"][task]])
-        centre, curvature = np.asarray(long_runs.tasks().support.centre[task]), np.array([1.0, 0.05])
+        centre, curvature = (
+            np.asarray(long_runs.tasks().support.centre[task]),
+            np.array([1.0, 0.05]),
+        )
         contraction = (1 - np.exp(THETA["log_rate"] + eps)[:, None] * curvature[None, :]) ** 4
-        np.testing.assert_allclose(run.position.phi[task], centre + contraction * (np.array([1.0, 4.5]) - centre), rtol=1e-12)
+        np.testing.assert_allclose(
+            run.position.phi[task],
+            centre + contraction * (np.array([1.0, 4.5]) - centre),
+            rtol=1e-12,
+        )
 
 
 def test_the_basis_is_exact():
     problem, tasks = long_runs.random_bilevel(3), long_runs.tasks()
     theta = problem.init(KEY, problems.one(tasks))
-    ours, exact = (jax.jit(lambda: e.estimate(KEY, problem, theta, tasks, ())[0])() for e in (jm.forward(basis), jm.unrolled()))
+    ours, exact = (
+        jax.jit(lambda: e.estimate(KEY, problem, theta, tasks, ())[0])()
+        for e in (jm.forward(basis), jm.unrolled())
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), ours, exact)
 
 
-@pytest.mark.parametrize("directions, tolerance", [(basis, 1e-14), (gaussian(4000), 0.15), (rademacher(4000), 0.15)])
+@pytest.mark.parametrize(
+    "directions, tolerance", [(basis, 1e-14), (gaussian(4000), 0.15), (rademacher(4000), 0.15)]
+)
 def test_the_mean_outer_product_of_directions_is_the_identity(directions, tolerance):
     theta = {"a": jnp.zeros((2, 2)), "b": jnp.zeros(1)}
     flat = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])(directions(KEY, theta))
@@ -159,8 +198,11 @@ def test_the_mean_outer_product_of_directions_is_the_identity(directions, tolera
     np.testing.assert_allclose(flat.T @ flat / len(flat), np.eye(5), atol=tolerance)
 
 
-@pytest.mark.parametrize("estimator", [jm.forward(basis), evolution(0.1, 2), jm.pes(0.1, 2, 4)],
-                         ids=["forward", "evolution", "pes"])
+@pytest.mark.parametrize(
+    "estimator",
+    [jm.forward(basis), evolution(0.1, 2), jm.pes(0.1, 2, 4)],
+    ids=["forward", "evolution", "pes"],
+)
 def test_memory_does_not_grow_with_the_steps(estimator):
     few, many = (long_runs.memory(estimator, steps) for steps in (20, 200))
     assert many < 1.1 * few

@@ -1,4 +1,5 @@
-"""Losses with derivative rules of their own, whose inner fields are no gradients: every way is reverse over reverse there."""
+"""Losses with derivative rules of their own, whose inner fields are no gradients: every way is
+reverse over reverse there."""
 
 import functools
 
@@ -66,14 +67,19 @@ RULES = {
     "jax.custom_gradient": jax.custom_gradient(lambda x: (x, lambda cotangent: 2 * cotangent)),
     "a wrong jax.custom_jvp": wrong,
     "one argument held constant": lambda x: product(x, jnp.roll(x, 1)),
-    "in a scan": lambda x: jax.lax.scan(lambda c, _: (reverse(jnp.sin(c)), 0), x, None, length=3)[0],
+    "in a scan": lambda x: jax.lax.scan(lambda c, _: (reverse(jnp.sin(c)), 0), x, None, length=3)[
+        0
+    ],
     "in a branch": lambda x: jax.lax.cond(x.sum() > 0, reverse, jnp.sin, x),
-    "in a map, compiled and checkpointed": jax.vmap(jax.jit(jax.checkpoint(lambda x: reverse(jnp.tanh(x))))),
+    "in a map, compiled and checkpointed": jax.vmap(
+        jax.jit(jax.checkpoint(lambda x: reverse(jnp.tanh(x))))
+    ),
 }
 
 
 def problem(rule, steps=4, *more, judge=None):
-    """Theta acts through the start and the step size; the inner field is symmetric for no rule but the identity."""
+    """Theta acts through the start and the step size; the inner field is symmetric for no rule but
+    the identity."""
     start = {"w": jnp.array([0.7, 0.2, -0.3]), "v": jnp.array([-0.4, 0.5, 0.1])}
 
     def loss(key, phi, batch):
@@ -85,7 +91,11 @@ def problem(rule, steps=4, *more, judge=None):
         return jnp.sum((end["w"] - 1) ** 2 * end["v"] + end["v"] ** 3), {}
 
     bias = jm.compose(jm.initialisation(), jm.step_sizes(0.9, each=jm.bias.scalar), *more)
-    return Bilevel(bias, Learner(lambda key, task: start, loss, jm.no_penalty, optax.sgd(0.3), steps), judge or outer)
+    return Bilevel(
+        bias,
+        Learner(lambda key, task: start, loss, jm.no_penalty, optax.sgd(0.3), steps),
+        judge or outer,
+    )
 
 
 def tasks():
@@ -100,7 +110,9 @@ def initial(bilevel):
 def program(estimator, bilevel):
     theta = initial(bilevel)
     state = estimator.init(KEY, bilevel, theta, tasks())
-    return jax.jit(lambda theta: estimator.estimate(KEY, bilevel, theta, tasks(), state)[0].grad), theta
+    return jax.jit(
+        lambda theta: estimator.estimate(KEY, bilevel, theta, tasks(), state)[0].grad
+    ), theta
 
 
 def estimate(estimator, bilevel):
@@ -113,9 +125,20 @@ def close(ours, right, tolerance=ROUND):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", [
-    name if name in ("reversed on the way back", "the form of JAX's documentation", "one argument held constant")
-    else pytest.param(name, marks=pytest.mark.slow) for name in RULES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name
+        in (
+            "reversed on the way back",
+            "the form of JAX's documentation",
+            "one argument held constant",
+        )
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in RULES
+    ],
+)
 def test_an_inner_field_that_is_no_gradient_is_differentiated_as_it_is(name):
     bilevel = problem(RULES[name])
     right = estimate(jm.unrolled(gradient=jax.grad), bilevel)
@@ -127,8 +150,16 @@ def test_an_inner_field_that_is_no_gradient_is_differentiated_as_it_is(name):
             assert optax.tree.norm(optax.tree.sub(estimate(jm.unrolled(), bilevel), right)) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["reversed on the way back", *(pytest.param(name, marks=pytest.mark.slow) for name in (
-    "clipped on the way back", "the form of JAX's documentation", "in a scan"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reversed on the way back",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("clipped on the way back", "the form of JAX's documentation", "in a scan")
+        ),
+    ],
+)
 def test_it_is_the_central_difference_where_the_field_has_its_own_derivative(name):
     bilevel = problem(RULES[name])
     flat, unravel = jax.flatten_util.ravel_pytree(initial(bilevel))
@@ -136,7 +167,9 @@ def test_it_is_the_central_difference_where_the_field_has_its_own_derivative(nam
     @jax.jit
     def value(flat):
         keys = jax.random.split(KEY, 2)
-        return jax.vmap(lambda key, task: jm.outcome(key, bilevel, unravel(flat), task)[0])(keys, tasks()).mean()
+        return jax.vmap(lambda key, task: jm.outcome(key, bilevel, unravel(flat), task)[0])(
+            keys, tasks()
+        ).mean()
 
     h = 1e-5
     differences = [(value(flat + h * e) - value(flat - h * e)) / (2 * h) for e in np.eye(flat.size)]
@@ -144,12 +177,22 @@ def test_it_is_the_central_difference_where_the_field_has_its_own_derivative(nam
     np.testing.assert_allclose(ours, differences, rtol=1e-7, atol=1e-7)
 
 
-PLANS = {"storing": storing, "each step": each_step, "saving": saving("inner_gradient"), "segments": segments(),
-         "two levels": segments(2, within=each_step), "rebuilding": rebuilding(2), "binomial": jm.binomial(1)}
+PLANS = {
+    "storing": storing,
+    "each step": each_step,
+    "saving": saving("inner_gradient"),
+    "segments": segments(),
+    "two levels": segments(2, within=each_step),
+    "rebuilding": rebuilding(2),
+    "binomial": jm.binomial(1),
+}
 if {"device", "pinned_host"} <= {memory.kind for memory in jax.devices()[0].addressable_memories()}:
     PLANS["offloading"] = offloading
-WAYS = {f"{name}, {gradient.__name__}": jm.unrolled(plan, gradient)
-        for name, plan in PLANS.items() for gradient in (linearising, recomputing)} | {
+WAYS = {
+    f"{name}, {gradient.__name__}": jm.unrolled(plan, gradient)
+    for name, plan in PLANS.items()
+    for gradient in (linearising, recomputing)
+} | {
     "auto": jm.auto(10**7),
     "truncated": jm.truncated(4),
     "finite differences": jm.unrolled(gradient=finite_difference(0.1)),
@@ -166,8 +209,15 @@ def right():
     return estimate(jm.unrolled(gradient=jax.grad), problem(both))
 
 
-@pytest.mark.parametrize("name", [name if name in ("binomial, recomputing", "rebuilding, linearising") else
-                                  pytest.param(name, marks=pytest.mark.slow) for name in WAYS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("binomial, recomputing", "rebuilding, linearising")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in WAYS
+    ],
+)
 def test_every_way_that_says_exact_is(name):
     close(estimate(WAYS[name], problem(both)), right())
 
@@ -175,7 +225,12 @@ def test_every_way_that_says_exact_is(name):
 @pytest.mark.slow
 def test_windows_and_steps_undone_are_too():
     bilevel = problem(both)
-    close(*(estimate(jm.truncated(2, carry=afresh, gradient=gradient), bilevel) for gradient in (linearising, jax.grad)))
+    close(
+        *(
+            estimate(jm.truncated(2, carry=afresh, gradient=gradient), bilevel)
+            for gradient in (linearising, jax.grad)
+        )
+    )
     bilevel = problem(both, 4, jm.momentum(0.7))
     close(estimate(jm.reversible(), bilevel), estimate(jm.unrolled(gradient=jax.grad), bilevel))
 
@@ -184,16 +239,30 @@ def test_forward_mode_is_right_or_refuses_what_has_no_forward_derivative():
     bilevel = problem(reverse)
     close(estimate(jm.forward(basis), bilevel), estimate(jm.unrolled(), bilevel), 1e-10)
     for bilevel in (problem(both), problem(reverse, judge=jm.query_loss)):
-        with pytest.raises(ValueError, match="forward.. needs losses that have a forward derivative.*jax.custom_vjp.*unrolled"):
+        with pytest.raises(
+            ValueError,
+            match="forward.. needs losses that have a forward derivative.*jax.custom_vjp.*unrolled",
+        ):
             estimate(jm.forward(basis), bilevel)
 
 
 def test_a_comparison_takes_the_true_gradient_for_exact():
     bilevel = problem(reverse)
-    ways = {"reverse over reverse": jm.unrolled(gradient=jax.grad), "by default": jm.unrolled(),
-            "first order": jm.first_order()}
-    found = {road.name: road for road in jm.compare(KEY, ways, bilevel, initial(bilevel), tasks(), draws=1, rounds=1).roads}
-    assert found["reverse over reverse"].relative_error < ROUND and found["by default"].relative_error < ROUND
+    ways = {
+        "reverse over reverse": jm.unrolled(gradient=jax.grad),
+        "by default": jm.unrolled(),
+        "first order": jm.first_order(),
+    }
+    found = {
+        road.name: road
+        for road in jm.compare(
+            KEY, ways, bilevel, initial(bilevel), tasks(), draws=1, rounds=1
+        ).roads
+    }
+    assert (
+        found["reverse over reverse"].relative_error < ROUND
+        and found["by default"].relative_error < ROUND
+    )
     assert found["first order"].relative_error > 0.1
 
 
@@ -202,7 +271,8 @@ def test_what_stop_gradient_holds_in_the_inner_loss_the_outer_derivative_holds_t
     close(estimate(jm.unrolled(), bilevel), estimate(jm.unrolled(gradient=jax.grad), bilevel))
 
 
-# Where the end of learning is in closed form: the field M phi - theta, of a bowl whose rule says that theta does not matter.
+# Where the end of learning is in closed form: the field M phi - theta, of a bowl whose rule says
+# that theta does not matter.
 M = np.array([[2.0, 0.7, 0.0], [-0.5, 1.5, 0.3], [0.2, 0.0, 1.0]])
 TARGET, CENTRE = np.array([1.0, -2.0, 0.5]), np.array([0.3, 1.0, -0.7])
 
@@ -212,17 +282,31 @@ def bowl(phi, centre):
     return 0.5 * phi @ M @ phi - centre @ phi
 
 
-bowl.defvjp(lambda phi, centre: (bowl(phi, centre), M @ phi - centre), lambda slope, ct: (ct * slope, jnp.zeros(3)))
+bowl.defvjp(
+    lambda phi, centre: (bowl(phi, centre), M @ phi - centre),
+    lambda slope, ct: (ct * slope, jnp.zeros(3)),
+)
 
 
 def at_the_end(estimator, steps=200):
     def make(centre):
-        return Learner(lambda key, task: jnp.zeros(3), lambda key, phi, batch: (bowl(phi, centre), {}), jm.no_penalty,
-                       optax.sgd(0.3), steps)
+        return Learner(
+            lambda key, task: jnp.zeros(3),
+            lambda key, phi, batch: (bowl(phi, centre), {}),
+            jm.no_penalty,
+            optax.sgd(0.3),
+            steps,
+        )
 
-    bilevel = Bilevel(jm.hyperparameters(make, centre=CENTRE), make(CENTRE),
-                      lambda key, learner, trajectory, task: (0.5 * jnp.sum((trajectory.end - TARGET) ** 2), {}))
-    theta, tasks = {"centre": jnp.asarray(CENTRE)}, Task(jnp.zeros((1, 1)), jnp.zeros((1, 1)), jnp.zeros(1, int))
+    bilevel = Bilevel(
+        jm.hyperparameters(make, centre=CENTRE),
+        make(CENTRE),
+        lambda key, learner, trajectory, task: (0.5 * jnp.sum((trajectory.end - TARGET) ** 2), {}),
+    )
+    theta, tasks = (
+        {"centre": jnp.asarray(CENTRE)},
+        Task(jnp.zeros((1, 1)), jnp.zeros((1, 1)), jnp.zeros(1, int)),
+    )
     state = estimator.init(KEY, bilevel, theta, tasks)
     return jax.jit(lambda theta: estimator.estimate(KEY, bilevel, theta, tasks, state)[0])(theta)
 
@@ -231,12 +315,18 @@ def at_the_end(estimator, steps=200):
 def test_the_adjoint_system_at_the_end_is_the_transposed_jacobian(solver):
     # phi* = M^-1 theta, so that the derivative is M^-T (phi* - target).
     found = at_the_end(jm.implicit(solver))
-    np.testing.assert_allclose(found.grad["centre"], np.linalg.solve(M.T, np.linalg.solve(M, CENTRE) - TARGET), rtol=1e-10)
+    np.testing.assert_allclose(
+        found.grad["centre"], np.linalg.solve(M.T, np.linalg.solve(M, CENTRE) - TARGET), rtol=1e-10
+    )
     assert found.info["converged"].all() and found.info["residual"] < 1e-10
     assert not at_the_end(jm.implicit(solver), 3).info["converged"].any()
 
 
-@pytest.mark.parametrize("estimator", [jm.implicit(identity(0.3)), jm.t1t2(0.3), sama()], ids=["identity", "t1t2", "sama"])
+@pytest.mark.parametrize(
+    "estimator",
+    [jm.implicit(identity(0.3)), jm.t1t2(0.3), sama()],
+    ids=["identity", "t1t2", "sama"],
+)
 def test_last_steps_take_the_mixed_derivative_of_the_field(estimator):
     found = at_the_end(estimator, 3)
     end = np.zeros(3)
@@ -247,7 +337,9 @@ def test_last_steps_take_the_mixed_derivative_of_the_field(estimator):
 
 @pytest.mark.parametrize(("name", "solver"), [("cg", jm.cg(5)), ("nystrom", jm.nystrom(2))])
 def test_solvers_that_need_symmetry_refuse_a_field_without(name, solver):
-    with pytest.raises(ValueError, match=f"{name} needs a symmetric Hessian.*custom_jvp.*direct.*neumann"):
+    with pytest.raises(
+        ValueError, match=f"{name} needs a symmetric Hessian.*custom_jvp.*direct.*neumann"
+    ):
         at_the_end(jm.implicit(solver))
 
 
@@ -268,7 +360,9 @@ def ruled(define):
 
 
 def linear(x):
-    return jax.custom_derivatives.linear_call(lambda _, x: x, lambda _, cotangent: -cotangent, (), x)
+    return jax.custom_derivatives.linear_call(
+        lambda _, x: x, lambda _, cotangent: -cotangent, (), x
+    )
 
 
 OWN = RULES | {
@@ -276,7 +370,9 @@ OWN = RULES | {
     "an object": ruled(lambda f: f.defjvp(Rule())),
     "a method": ruled(lambda f: f.defjvps(Rule().method)),
     "compiled": ruled(lambda f: f.defjvp(jax.jit(Rule()))),
-    "in the name of another": ruled(lambda f: f.defjvp(functools.wraps(jax.nn.relu)(lambda p, t: (jnp.sin(*p), *t)))),
+    "in the name of another": ruled(
+        lambda f: f.defjvp(functools.wraps(jax.nn.relu)(lambda p, t: (jnp.sin(*p), *t)))
+    ),
     "a partial": ruled(lambda f: f.defjvps(functools.partial(lambda k, dot, value, x: k * dot, 3))),
     "wrapped by JAX": ruled(lambda f: f.defjvp(jax.checkpoint(lambda p, t: (jnp.sin(*p), *t)))),
     "a transpose of its own": linear,
@@ -287,17 +383,24 @@ OWN = RULES | {
 TRUE = {
     "relu": jax.nn.relu,
     "relu6, mapped and compiled": lambda x: jax.jit(jax.vmap(jax.nn.relu6))(x),
-    "compiled and mapped in a scan": jax.vmap(lambda x: jax.lax.scan(lambda c, _: (jax.jit(jax.nn.relu)(c), 0), x, None, 2)[0]),
+    "compiled and mapped in a scan": jax.vmap(
+        lambda x: jax.lax.scan(lambda c, _: (jax.jit(jax.nn.relu)(c), 0), x, None, 2)[0]
+    ),
     "checkpointed": jax.checkpoint(lambda x: jnp.sin(jax.nn.relu(x))),
     "beneath a gradient": jax.grad(lambda x: jnp.sum(jax.vmap(jax.nn.relu)(x))),
     "in a branch": lambda x: jax.lax.cond(x[0] > 0, jax.nn.relu, jnp.sin, x),
     "logaddexp": lambda x: jnp.logaddexp(x, 2 * x),
     "sinc": jnp.sinc,
     "solve": lambda x: jnp.linalg.solve(x[:, None] * x[None] + jnp.eye(3), x),
-    "custom_root": jax.vmap(lambda x: jax.lax.custom_root(
-        lambda y: y**2 - x, x, lambda f, x: x, lambda g, y: y / g(1.0))),
+    "custom_root": jax.vmap(
+        lambda x: jax.lax.custom_root(
+            lambda y: y**2 - x, x, lambda f, x: x, lambda g, y: y / g(1.0)
+        )
+    ),
     "optax's projection": optax.projections.projection_simplex,
-    "an inner run of ours": lambda x: jax.grad(lambda x: jnp.sum(linearising(lambda y: jnp.sum(jnp.tanh(x * y) ** 2))(x)))(x),
+    "an inner run of ours": lambda x: jax.grad(
+        lambda x: jnp.sum(linearising(lambda y: jnp.sum(jnp.tanh(x * y) ** 2))(x))
+    )(x),
 }
 
 

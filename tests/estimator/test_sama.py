@@ -4,7 +4,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ends import HELD, NEAR, RATE, STRENGTH, THETA, D, asked, descended, each, estimate, on_quadratics, tasks
+from ends import (
+    HELD,
+    NEAR,
+    RATE,
+    STRENGTH,
+    THETA,
+    D,
+    asked,
+    descended,
+    each,
+    estimate,
+    on_quadratics,
+    tasks,
+)
 
 from jaxmeta.base import Bilevel
 from jaxmeta.estimator import sama, t1t2
@@ -31,7 +44,8 @@ def test_t1t2_and_sama_under_gradient_descent_are_their_definition(estimator, st
 
 
 def adam_answer(task, steps, rate, one=0.9, two=0.999, small=1e-8):
-    """phi_K under adam by hand, and the derivative of minus its next update in the gradient, by hand too."""
+    """phi_K under adam by hand, and the derivative of minus its next update in the gradient, by
+    hand too."""
     phi, m, v = THETA, np.zeros(D), np.zeros(D)
 
     def slope(phi):
@@ -61,7 +75,11 @@ def test_sama_under_adam_answers_to_the_gradient_as_adam_does(steps):
 
 def test_sama_leaves_out_elements_without_a_gradient():
     flat = quadratic_learner(RATE, 4)._replace(
-        loss=lambda key, phi, batch: (0.5 * jnp.sum((phi[1:] - batch.centre[1:]) ** 2), {}), update=optax.adam(0.05))
-    bilevel = Bilevel(HELD, flat, lambda key, learner, trajectory, task: (jnp.sum(trajectory.end), {}))
+        loss=lambda key, phi, batch: (0.5 * jnp.sum((phi[1:] - batch.centre[1:]) ** 2), {}),
+        update=optax.adam(0.05),
+    )
+    bilevel = Bilevel(
+        HELD, flat, lambda key, learner, trajectory, task: (jnp.sum(trajectory.end), {})
+    )
     grad = estimate(sama(), bilevel, (THETA, ()), tasks()).grad[0]
     assert grad[0] == 0 and np.all(np.isfinite(grad)) and np.all(np.abs(grad[1:]) > 0)

@@ -16,7 +16,8 @@ def solved(solver, hessian, b, key=KEY):
 
 
 def positive(size, rank=None, seed=0):
-    """A random positive definite matrix with geometric eigenvalues from 1, or one of a given rank."""
+    """A random positive definite matrix with geometric eigenvalues from 1, or one of a given
+    rank."""
     turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))
     values = 0.6 ** np.arange(size) * (np.arange(size) < (rank or size))
     return (turn * values) @ turn.T
@@ -54,7 +55,9 @@ def test_nystrom_gets_nearer_with_rank():
     keys = jax.random.split(KEY, 64)
 
     def error(rank):
-        x = jax.jit(jax.vmap(lambda key: nystrom(rank, damping)(key, lambda v: hessian @ v, B)[0]))(keys)
+        x = jax.jit(jax.vmap(lambda key: nystrom(rank, damping)(key, lambda v: hessian @ v, B)[0]))(
+            keys
+        )
         return np.linalg.norm(x - exact[None], axis=1).mean()
 
     errors = [error(rank) for rank in (1, 4, 6, 8)]
@@ -65,7 +68,9 @@ def test_cg_is_the_best_of_its_subspace_and_stops_when_done():
     hessian = positive(8)
     for iterations in (1, 3):
         x, taken = solved(cg(iterations), hessian, B)
-        basis = np.stack([np.linalg.matrix_power(hessian, j) @ B for j in range(iterations)], axis=1)
+        basis = np.stack(
+            [np.linalg.matrix_power(hessian, j) @ B for j in range(iterations)], axis=1
+        )
         best = basis @ np.linalg.solve(basis.T @ hessian @ basis, basis.T @ B)
         np.testing.assert_allclose(x, best, rtol=1e-9)
         assert taken == iterations
@@ -83,8 +88,11 @@ def test_cg_stops_without_positive_curvature():
     assert taken < 3 and np.all(np.isfinite(x))
 
 
-@pytest.mark.parametrize("solver", [cg(4), neumann(4), identity(), nystrom(4), direct()], ids=[
-    "cg", "neumann", "identity", "nystrom", "direct"])
+@pytest.mark.parametrize(
+    "solver",
+    [cg(4), neumann(4), identity(), nystrom(4), direct()],
+    ids=["cg", "neumann", "identity", "nystrom", "direct"],
+)
 def test_solvers_keep_float32_and_map(solver):
     hessians, bs = (jnp.asarray(np.stack([x, 2 * x]), jnp.float32) for x in (positive(8), B))
 
@@ -93,13 +101,19 @@ def test_solvers_keep_float32_and_map(solver):
 
     mapped = jax.jit(jax.vmap(solve))(hessians, bs)
     assert mapped.dtype == jnp.float32
-    chex.assert_trees_all_close(mapped, jnp.stack([jax.jit(solve)(*one) for one in zip(hessians, bs)]), rtol=2e-4)
+    chex.assert_trees_all_close(
+        mapped, jnp.stack([jax.jit(solve)(*one) for one in zip(hessians, bs)]), rtol=2e-4
+    )
 
 
 @pytest.mark.parametrize("size", [1e-15, 1e-10, 1e10])
 def test_conjugate_gradients_bear_losses_of_any_size(size):
     curvatures = jnp.asarray([1.0, 2.0, 5.0], jnp.float32)
     for scale in (1.0, size):
-        x, taken = cg(16)(None, lambda v, scale=scale: jnp.float32(scale) * curvatures * v, jnp.full(3, scale, jnp.float32))
+        x, taken = cg(16)(
+            None,
+            lambda v, scale=scale: jnp.float32(scale) * curvatures * v,
+            jnp.full(3, scale, jnp.float32),
+        )
         np.testing.assert_allclose(x, 1 / curvatures, rtol=1e-5)
         assert taken >= 3

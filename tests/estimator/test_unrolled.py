@@ -1,4 +1,5 @@
-"""Ways through the unrolled process: one derivative, whatever is stored and however inner gradients are differentiated."""
+"""Ways through the unrolled process: one derivative, whatever is stored and however inner gradients
+are differentiated."""
 
 import functools
 
@@ -42,20 +43,37 @@ PLANS = {
 }
 GRADIENTS = {"reverse": jax.grad, "recomputing": recomputing, "linearising": linearising}
 # Every gradient under the plain scan, every plan under mixed mode, and some of the rest.
-WAYS = [("reverse", "each step"), ("reverse", "binomial 3"), ("linearising", "scan"), ("linearising", "segments"),
-        ("linearising", "rebuilding"), *(("recomputing", name) for name in PLANS)]
+WAYS = [
+    ("reverse", "each step"),
+    ("reverse", "binomial 3"),
+    ("linearising", "scan"),
+    ("linearising", "segments"),
+    ("linearising", "rebuilding"),
+    *(("recomputing", name) for name in PLANS),
+]
 
 
-QUICK = (("linearising", "scan"), ("recomputing", "saving"), ("recomputing", "two levels"), ("recomputing", "binomial 3"))
+QUICK = (
+    ("linearising", "scan"),
+    ("recomputing", "saving"),
+    ("recomputing", "two levels"),
+    ("recomputing", "binomial 3"),
+)
 
 
 @functools.cache
 def setting():
-    """Weight decay, momentum, a start and step sizes are learned: theta acts through loss, start and update."""
+    """Weight decay, momentum, a start and step sizes are learned: theta acts through loss, start
+    and update."""
     bias = jm.compose(
-        jm.hyperparameters(lambda **theta: problems._weight_decayed(**theta)._replace(steps=STEPS), log_decay=-2.0,
-                           momentum=0.4),
-        jm.initialisation(), jm.step_sizes(0.7, steps=STEPS))
+        jm.hyperparameters(
+            lambda **theta: problems._weight_decayed(**theta)._replace(steps=STEPS),
+            log_decay=-2.0,
+            momentum=0.4,
+        ),
+        jm.initialisation(),
+        jm.step_sizes(0.7, steps=STEPS),
+    )
     bilevel = Bilevel(bias, problems.learner())
     tasks = problems.classified(tasks=2)
     return bilevel, jax.jit(bilevel.init)(KEY, problems.one(tasks)), tasks
@@ -65,7 +83,9 @@ def loss(theta, x, y, gradient, plan):
     """The mean outer loss, of theta and of the data."""
     bilevel, _, tasks = setting()
     tasks = tasks._replace(support=tasks.support._replace(x=x), query=tasks.query._replace(x=y))
-    return jax.vmap(lambda task: jm.outcome(KEY, bilevel, theta, task, gradient, plan)[0])(tasks).mean()
+    return jax.vmap(lambda task: jm.outcome(KEY, bilevel, theta, task, gradient, plan)[0])(
+        tasks
+    ).mean()
 
 
 def arguments():
@@ -82,8 +102,17 @@ def task_by_task(of):
     bilevel, _, tasks = setting()
 
     def one(theta, task, gradient, plan):
-        grad = jax.grad(lambda theta, x: jm.outcome(KEY, bilevel, theta, task._replace(
-            support=task.support._replace(x=x)), gradient, plan)[0], argnums=(0, 1))
+        grad = jax.grad(
+            lambda theta, x: jm.outcome(
+                KEY,
+                bilevel,
+                theta,
+                task._replace(support=task.support._replace(x=x)),
+                gradient,
+                plan,
+            )[0],
+            argnums=(0, 1),
+        )
         return grad(theta, task.support.x)
 
     gradient, plan = of.keywords["gradient"], of.keywords["plan"]
@@ -102,8 +131,13 @@ def hessian_product(of):
     return lambda *at: jax.jvp(first(of), at, jax.tree.map(jnp.ones_like, at))[1]
 
 
-DERIVATIVES = {"first": first, "task by task": task_by_task, "forward": forward, "second": second,
-               "forward over reverse": hessian_product}
+DERIVATIVES = {
+    "first": first,
+    "task by task": task_by_task,
+    "forward": forward,
+    "second": second,
+    "forward over reverse": hessian_product,
+}
 
 
 @functools.cache
@@ -113,8 +147,8 @@ def derivative(kind, gradient, plan):
 
 
 def cases():
-    """First derivatives of every way, the others of one way of each kind; the quick suite keeps the former of the latter,
-    the long one has those that the rest imply."""
+    """First derivatives of every way, the others of one way of each kind; the quick suite keeps the
+    former of the latter, the long one has those that the rest imply."""
     for kind in DERIVATIVES:
         for way in WAYS if kind == "first" else (*QUICK, ("reverse", "binomial 3")):
             quick, long = kind == "first" and way in QUICK, kind in ("task by task", "forward")
@@ -134,23 +168,30 @@ def test_the_derivative_in_theta_and_data_is_the_central_difference():
     of = jax.jit(lambda flat: loss(*unravel(flat), recomputing, PLANS["saving"]))
     grad, _ = jax.flatten_util.ravel_pytree(derivative("first", "recomputing", "saving"))
     direction, h = np.random.default_rng(0).normal(size=at.shape), 1e-5
-    np.testing.assert_allclose(grad @ direction, (of(at + h * direction) - of(at - h * direction)) / (2 * h), rtol=1e-7)
+    np.testing.assert_allclose(
+        grad @ direction, (of(at + h * direction) - of(at - h * direction)) / (2 * h), rtol=1e-7
+    )
 
 
 def test_finite_differences_are_near_and_get_nearer():
     exact, _ = jax.flatten_util.ravel_pytree(derivative("first", "reverse", "scan"))
 
     def error(size):
-        grad = jax.jit(first(functools.partial(loss, gradient=finite_difference(size), plan=jax.lax.scan)))(*arguments())
-        return np.linalg.norm(jax.flatten_util.ravel_pytree(grad)[0] - exact) / np.linalg.norm(exact)
+        grad = jax.jit(
+            first(functools.partial(loss, gradient=finite_difference(size), plan=jax.lax.scan))
+        )(*arguments())
+        return np.linalg.norm(jax.flatten_util.ravel_pytree(grad)[0] - exact) / np.linalg.norm(
+            exact
+        )
 
     # Central differences: a tenth of the size is a hundredth of the error.
     assert 50 < error(0.1) / error(0.01) < 200
 
 
 def noisy():
-    """Support in single precision, one leaf of phi in it and one in double; dropout from the step's key; aux of several
-    kinds, which the outer objective differentiates."""
+    """Support in single precision, one leaf of phi in it and one in double; dropout from the step's
+    key; aux of several kinds, which the outer objective differentiates."""
+
     def start(key, task):
         return {"w": jnp.asarray([0.3, -0.2, 0.5], jnp.float32), "b": jnp.asarray(0.1, jnp.float64)}
 
@@ -162,26 +203,44 @@ def noisy():
 
     def outer(key, learner, walked, task):
         value, _ = learner.loss(key, walked.end, task.query)
-        return value + walked.losses.sum() + (walked.aux["size"] * walked.aux["drawn"].astype(jnp.float32)).mean().astype(
-            jnp.float64), {}
+        return value + walked.losses.sum() + (
+            walked.aux["size"] * walked.aux["drawn"].astype(jnp.float32)
+        ).mean().astype(jnp.float64), {}
 
-    return Bilevel(jm.compose(jm.initialisation(), jm.step_sizes(0.9)),
-                   Learner(start, criterion, jm.no_penalty, optax.adam(0.05), 5), outer)
+    return Bilevel(
+        jm.compose(jm.initialisation(), jm.step_sizes(0.9)),
+        Learner(start, criterion, jm.no_penalty, optax.adam(0.05), 5),
+        outer,
+    )
 
 
-@pytest.mark.parametrize(("gradient", "plan"), [(linearising, "scan"), *(pytest.param(*way, marks=pytest.mark.slow) for way in (
-    (recomputing, "saving"), (recomputing, "binomial 3")))])
+@pytest.mark.parametrize(
+    ("gradient", "plan"),
+    [
+        (linearising, "scan"),
+        *(
+            pytest.param(*way, marks=pytest.mark.slow)
+            for way in ((recomputing, "saving"), (recomputing, "binomial 3"))
+        ),
+    ],
+)
 def test_draws_aux_and_dtypes_that_differ_between_steps(gradient, plan):
     rng = np.random.default_rng(1)
-    draw = lambda: Examples(jnp.asarray(rng.normal(size=(6, 3)), jnp.float32), jnp.asarray(rng.normal(size=6)))
+    draw = lambda: Examples(
+        jnp.asarray(rng.normal(size=(6, 3)), jnp.float32), jnp.asarray(rng.normal(size=6))
+    )
     task, bilevel = Task(draw(), draw()), noisy()
     theta = bilevel.init(KEY, task)
 
     def of(theta, x, gradient, plan):
-        return jm.outcome(KEY, bilevel, theta, task._replace(support=task.support._replace(x=x)), gradient, plan)[0]
+        return jm.outcome(
+            KEY, bilevel, theta, task._replace(support=task.support._replace(x=x)), gradient, plan
+        )[0]
 
     def slopes(gradient, plan):
-        return jax.jit(jax.grad(lambda theta, x: of(theta, x, gradient, plan), (0, 1)))(theta, task.support.x)
+        return jax.jit(jax.grad(lambda theta, x: of(theta, x, gradient, plan), (0, 1)))(
+            theta, task.support.x
+        )
 
     ours, expected = slopes(gradient, PLANS[plan]), slopes(jax.grad, jax.lax.scan)
     chex.assert_trees_all_equal_shapes_and_dtypes(ours, expected)
@@ -195,11 +254,18 @@ def test_adam_at_exactly_zero_gradients_is_not_nan(gradient):
     def criterion(key, phi, batch):
         return ((phi["used"] - batch) ** 2).sum(), {}
 
-    learner = Learner(lambda key, task: {"used": jnp.ones(2), "idle": jnp.ones(2)}, criterion, jm.no_penalty,
-                      optax.adam(0.1), 3)
+    learner = Learner(
+        lambda key, task: {"used": jnp.ones(2), "idle": jnp.ones(2)},
+        criterion,
+        jm.no_penalty,
+        optax.adam(0.1),
+        3,
+    )
     bilevel = Bilevel(jm.initialisation(), learner)
     task = Task(jnp.zeros(2), jnp.zeros(2))
-    grad = jax.jit(jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task, gradient)[0]))(bilevel.init(KEY, task))
+    grad = jax.jit(jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task, gradient)[0]))(
+        bilevel.init(KEY, task)
+    )
     assert np.isfinite(grad["used"]).all()
     np.testing.assert_array_equal(grad["idle"], 0)
 
@@ -221,7 +287,10 @@ def test_the_binomial_schedule_is_optimal_and_keeps_to_its_slots(steps, slots):
             return 0
         if slots == 1:
             return steps - 1 + fewest(steps - 1, 1)
-        return min(first + fewest(first, slots) + fewest(steps - first, slots - 1) for first in range(1, steps))
+        return min(
+            first + fewest(first, slots) + fewest(steps - first, slots - 1)
+            for first in range(1, steps)
+        )
 
     slots = min(slots, steps - 1)
     legs, ranges = schedule(steps, slots)
@@ -229,7 +298,7 @@ def test_the_binomial_schedule_is_optimal_and_keeps_to_its_slots(steps, slots):
     assert ranges[:, 2].max() <= slots
     stored = {0: 0}  # what a slot has: the carry before this step
     for k in reversed(range(steps)):
-        for slot, low, high in legs[ranges[k, 0]: ranges[k, 1]]:
+        for slot, low, high in legs[ranges[k, 0] : ranges[k, 1]]:
             assert stored[slot] == low
             stored[slot + 1] = high
         assert stored[ranges[k, 2]] == k
@@ -237,19 +306,37 @@ def test_the_binomial_schedule_is_optimal_and_keeps_to_its_slots(steps, slots):
 
 def wide(steps, gradient, plan):
     """The compiled meta-gradient of a 1,000-dimensional start, with a rate for each step."""
+
     def criterion(key, phi, batch):
         return (jnp.tanh(phi * batch) ** 2).sum(), {}
 
-    learner = Learner(lambda key, task: jnp.ones(1000), criterion, jm.no_penalty, optax.sgd(0.1, momentum=0.5), steps)
+    learner = Learner(
+        lambda key, task: jnp.ones(1000),
+        criterion,
+        jm.no_penalty,
+        optax.sgd(0.1, momentum=0.5),
+        steps,
+    )
     bilevel = Bilevel(jm.compose(jm.initialisation(), jm.step_sizes(1.0, steps=steps)), learner)
     task = Task(jnp.ones(1000), jnp.ones(1000))
     theta = jax.eval_shape(bilevel.init, KEY, task)
-    return jax.jit(jax.value_and_grad(lambda theta: jm.outcome(KEY, bilevel, theta, task, gradient, plan)[0])).lower(
-        theta).compile().memory_analysis().temp_size_in_bytes / 8000
+    return (
+        jax.jit(
+            jax.value_and_grad(
+                lambda theta: jm.outcome(KEY, bilevel, theta, task, gradient, plan)[0]
+            )
+        )
+        .lower(theta)
+        .compile()
+        .memory_analysis()
+        .temp_size_in_bytes
+        / 8000
+    )
 
 
 def test_memory_is_what_the_plans_say():
-    # In vectors of phi; a carry is two of them, phi and momentum. The slack is for what a single step needs.
+    # In vectors of phi; a carry is two of them, phi and momentum. The slack is for what a single
+    # step needs.
     assert wide(256, recomputing, jax.lax.scan) > 500
     assert 500 < wide(256, recomputing, each_step) < 530
     assert wide(256, recomputing, segments(16, within=each_step)) < 2 * 32 + 20
@@ -262,16 +349,25 @@ def test_rebuilding_stores_activations_and_few_carries():
     def criterion(key, phi, batch):
         return (jax.nn.relu(batch @ phi) ** 2).sum(), {}
 
-    learner = Learner(lambda key, task: jnp.ones((40, 50)), criterion, jm.no_penalty, optax.sgd(0.1, momentum=0.5), 64)
+    learner = Learner(
+        lambda key, task: jnp.ones((40, 50)),
+        criterion,
+        jm.no_penalty,
+        optax.sgd(0.1, momentum=0.5),
+        64,
+    )
     bilevel = Bilevel(jm.compose(jm.initialisation(), jm.step_sizes(1.0, steps=64)), learner)
     task = Task(jnp.ones((1, 40)), jnp.ones((1, 40)))
     theta = jax.eval_shape(bilevel.init, KEY, task)
 
     def carries(plan):
         of = jax.grad(lambda theta: jm.outcome(KEY, bilevel, theta, task, linearising, plan)[0])
-        return jax.jit(of).lower(theta).compile().memory_analysis().temp_size_in_bytes / (2 * 8 * 40 * 50)
+        return jax.jit(of).lower(theta).compile().memory_analysis().temp_size_in_bytes / (
+            2 * 8 * 40 * 50
+        )
 
-    # Momentum at every step is half a carry; rebuilt, there is a carry every 8 steps, 8 steps' momenta, and rows of 50.
+    # Momentum at every step is half a carry; rebuilt, there is a carry every 8 steps, 8 steps'
+    # momenta, and rows of 50.
     assert carries(storing) > 32
     assert carries(rebuilding()) < 8 + 4 + 64 * 4 * 50 / (2 * 40 * 50) + 6
 
@@ -280,21 +376,27 @@ def test_offloading_says_where_it_cannot():
     kinds = {memory.kind for memory in jax.devices()[0].addressable_memories()}
     if {"device", "pinned_host"} <= kinds:
         PLANS["offloading"] = offloading
-        chex.assert_trees_all_close(derivative("first", "recomputing", "offloading"), derivative("first", "reverse", "scan"),
-                                    rtol=1e-10)
+        chex.assert_trees_all_close(
+            derivative("first", "recomputing", "offloading"),
+            derivative("first", "reverse", "scan"),
+            rtol=1e-10,
+        )
     else:
         with pytest.raises(ValueError, match="take segments"):
             derivative_of = functools.partial(loss, gradient=jax.grad, plan=offloading)
             jax.eval_shape(derivative_of, *arguments())
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: segments(0), "a count of segments must be at least 1, got 0"),
-    (lambda: rebuilding(0), "a count of segments must be at least 1, got 0"),
-    (lambda: jm.binomial(0), "slots must be at least 1, got 0"),
-    (lambda: finite_difference(0.0), "size of a finite difference must be above 0, got 0.0"),
-    (lambda: jm.auto(0), "budget must be above 0, got 0"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: segments(0), "a count of segments must be at least 1, got 0"),
+        (lambda: rebuilding(0), "a count of segments must be at least 1, got 0"),
+        (lambda: jm.binomial(0), "slots must be at least 1, got 0"),
+        (lambda: finite_difference(0.0), "size of a finite difference must be above 0, got 0.0"),
+        (lambda: jm.auto(0), "budget must be above 0, got 0"),
+    ],
+)
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()

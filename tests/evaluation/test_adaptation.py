@@ -36,8 +36,10 @@ def test_evaluate_is_the_loop_over_episodes():
         value, _ = jm.outcome(key_process, _bilevel, _theta, _sample(key_task))
         np.testing.assert_allclose(result.values["loss"][episode], value, rtol=1e-12)
     mean, half, count = result.summary["loss"]
-    np.testing.assert_allclose((mean, half), (result.values["loss"].mean(),
-                                              1.96 * result.values["loss"].std(ddof=1) / np.sqrt(7)))
+    np.testing.assert_allclose(
+        (mean, half),
+        (result.values["loss"].mean(), 1.96 * result.values["loss"].std(ddof=1) / np.sqrt(7)),
+    )
     assert count == 7
 
 
@@ -52,6 +54,7 @@ def test_blocks_devices_and_chunks_change_nothing(monkeypatch):
 
 def test_a_second_evaluation_compiles_nothing():
     """Nor does that of an equal problem, made anew."""
+
     def once(key, theta):
         return evaluate(key, jm.maml(_learner()).bilevel, theta, lambda key: _sample(key), 4)
 
@@ -69,7 +72,9 @@ def test_curve_is_the_evaluation_at_every_number_of_steps():
     assert walked.values["loss"].shape == (5, 5) and len(walked.summary["loss"]) == 5
     for steps in range(5):
         point = evaluate(_key, _bilevel, _theta, _sample, 5, steps=steps)
-        np.testing.assert_allclose(walked.values["loss"][:, steps], point.values["loss"], rtol=1e-12)
+        np.testing.assert_allclose(
+            walked.values["loss"][:, steps], point.values["loss"], rtol=1e-12
+        )
         np.testing.assert_allclose(walked.summary["loss"][steps], point.summary["loss"], rtol=1e-12)
 
 
@@ -78,21 +83,33 @@ def test_steps_hold_whatever_the_bias_makes_of_the_learner():
     bilevel = jm.Bilevel(jm.compose(jm.initialisation(), bias), _learner())
     theta = bilevel.init(_key, _sample(_key))
     same = jm.Bilevel(jm.initialisation(), _learner(0))
-    np.testing.assert_array_equal(evaluate(_key, bilevel, theta, _sample, 3, steps=0).values["loss"],
-                                  evaluate(_key, same, theta[0], _sample, 3).values["loss"])
+    np.testing.assert_array_equal(
+        evaluate(_key, bilevel, theta, _sample, 3, steps=0).values["loss"],
+        evaluate(_key, same, theta[0], _sample, 3).values["loss"],
+    )
 
 
 def test_the_arrays_of_a_sampler_are_arguments():
-    sampler = jax.tree_util.Partial(lambda data, key: jm.Task(data[0], data[1]), jnp.arange(6.0).reshape(2, 3))
+    sampler = jax.tree_util.Partial(
+        lambda data, key: jm.Task(data[0], data[1]), jnp.arange(6.0).reshape(2, 3)
+    )
     settings = {"bilevel": _bilevel, "episodes": 2, "over": _adaptation.default_over, "steps": None}
-    text = jax.jit(functools.partial(_adaptation.outcomes, **settings)).lower(_key, _theta, sampler).as_text()
+    text = (
+        jax.jit(functools.partial(_adaptation.outcomes, **settings))
+        .lower(_key, _theta, sampler)
+        .as_text()
+    )
     assert "tensor<2x3xf64>" in text and "dense<[[0.0" not in text
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"episodes": 0}, "episodes must be at least 1"), ({"steps": -1}, "steps must be at least 0"),
-    ({"sample": [1]}, "sample must be a function"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"episodes": 0}, "episodes must be at least 1"),
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"sample": [1]}, "sample must be a function"),
+    ],
+)
 def test_bad_arguments(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         evaluate(_key, _bilevel, _theta, **{"sample": _sample, "episodes": 4, **change})
@@ -117,7 +134,13 @@ def test_statistics():
 
 
 def test_episodes_count_by_the_weights_of_their_tasks():
-    learner = jm.Learner(lambda key, task: jnp.zeros(()), lambda key, phi, b: (phi + b, {}), jm.no_penalty, optax.sgd(0.0), 1)
+    learner = jm.Learner(
+        lambda key, task: jnp.zeros(()),
+        lambda key, phi, b: (phi + b, {}),
+        jm.no_penalty,
+        optax.sgd(0.0),
+        1,
+    )
 
     def sample(key):
         on = jax.random.bernoulli(key)
@@ -129,15 +152,24 @@ def test_episodes_count_by_the_weights_of_their_tasks():
     there = found.values["loss"][np.isfinite(found.values["loss"])]
     assert 5 < len(there) < 35 and found.summary["loss"].count == len(there)
     np.testing.assert_allclose(found.summary["loss"], interval(there), rtol=1e-12)
-    np.testing.assert_allclose(curve(jax.random.key(0), bilevel, jnp.zeros(()), sample, 40, 1).summary["loss"][1],
-                               found.summary["loss"], rtol=1e-12)
+    np.testing.assert_allclose(
+        curve(jax.random.key(0), bilevel, jnp.zeros(()), sample, 40, 1).summary["loss"][1],
+        found.summary["loss"],
+        rtol=1e-12,
+    )
     values, weight = np.array([1.0, 2.0, 4.0]), np.array([2.0, 1.0, 1.0])
     mean, half, count = interval(values, weight)
     assert (mean, count) == (2.0, 3)
     np.testing.assert_allclose(half, 1.96 * np.sqrt((2 * 1 + 0 + 4) / 4 / (16 / 6 - 1)), rtol=1e-12)
     assert np.isnan(interval(values, 0 * weight).mean)
-    np.testing.assert_allclose(interval(values, 1e-200 * weight), interval(values, weight), rtol=1e-12)
+    np.testing.assert_allclose(
+        interval(values, 1e-200 * weight), interval(values, weight), rtol=1e-12
+    )
     assert interval(values, [1.0, 1e-20, 0.0]) == (1.0, np.inf, 2)  # as good as a single value
-    for wrong, words in ([1.0, -1.0, 1.0], "from 0 up, got -1.0"), ([1.0, np.nan, 1.0], "got nan"), ([1.0, 1.0], "shape .2,."):
+    for wrong, words in (
+        ([1.0, -1.0, 1.0], "from 0 up, got -1.0"),
+        ([1.0, np.nan, 1.0], "got nan"),
+        ([1.0, 1.0], "shape .2,."),
+    ):
         with pytest.raises(ValueError, match=words):
             interval(values, wrong)

@@ -27,7 +27,8 @@ KEY = jax.random.key(0)
 
 
 def planted(n=40, features=8, seed=0):
-    """Four concepts, 0 and 1 near one another and in one plane, 2 and 3 in another; held-out examples too."""
+    """Four concepts, 0 and 1 near one another and in one plane, 2 and 3 in another; held-out
+    examples too."""
     rng = np.random.default_rng(seed)
     planes = np.eye(features)[:4].reshape(2, 2, features)
     y = np.tile(np.arange(4), 2 * n)
@@ -35,13 +36,20 @@ def planted(n=40, features=8, seed=0):
     centres = 3 * axes[[0, 0, 1, 1]] + 0.2 * np.array([[1], [-1], [1], [-1]]) * axes[2]
     x = centres[y] + np.einsum("nk,nkd->nd", rng.normal(size=(8 * n, 2)), planes[y // 2])
     x += 0.2 * rng.normal(size=x.shape)
-    return Examples(x[: 4 * n], y[: 4 * n]), Examples(x[4 * n:], y[4 * n:])
+    return Examples(x[: 4 * n], y[: 4 * n]), Examples(x[4 * n :], y[4 * n :])
 
 
 # The transfer affinity
 
-SCALAR = _transfer.Autoencoder(*(Model(lambda key, x, start=start: {"w": jnp.full((1, 1), start)},
-                                       lambda params, x, reference=None: x @ params["w"]) for start in (1.0, 0.5)))
+SCALAR = _transfer.Autoencoder(
+    *(
+        Model(
+            lambda key, x, start=start: {"w": jnp.full((1, 1), start)},
+            lambda params, x, reference=None: x @ params["w"],
+        )
+        for start in (1.0, 0.5)
+    )
+)
 RATE = 0.05
 ONE_STEP = _transfer.Training(1, 1, 2, optax.sgd(RATE))
 
@@ -55,10 +63,16 @@ def stepped(w, v, x2):
 def test_transfers_by_hand():
     train = Examples(np.array([1.0, 1.0, -2.0, 2.0, 3.0])[:, None], np.array([0, 0, 1, 1, 2]))
     held = Examples(np.array([1.0, 4.0, 2.0, 0.0, 1.0])[:, None], np.array([0, 0, 1, 2, 2]))
-    squares, judged, variance = np.array([1.0, 4.0, 9.0]), np.array([8.5, 4.0, 0.5]), np.array([2.25, 0.0, 0.25])
+    squares, judged, variance = (
+        np.array([1.0, 4.0, 9.0]),
+        np.array([8.5, 4.0, 0.5]),
+        np.array([2.25, 0.0, 0.25]),
+    )
     got = _transfer.transfers(KEY, train, held, (1, 2), SCALAR, ONE_STEP)
     encoders = [stepped(1.0, 0.5, x2) for x2 in squares]
-    np.testing.assert_allclose(got.own, [(w * v - 1) ** 2 * scale for (w, v), scale in zip(encoders, judged)], rtol=1e-12)
+    np.testing.assert_allclose(
+        got.own, [(w * v - 1) ** 2 * scale for (w, v), scale in zip(encoders, judged)], rtol=1e-12
+    )
     np.testing.assert_allclose(got.curves[:, 0], 0.25 * squares, rtol=1e-12)
 
     def loss(w, target):
@@ -68,12 +82,17 @@ def test_transfers_by_hand():
     expected = np.array([[loss(encoders[i][0], j) for j in range(3)] for i in range(3)])
     for budget in range(2):  # examples of a concept have one square, so a budget changes nothing
         np.testing.assert_allclose(got.losses[budget], expected, rtol=1e-12)
-        np.testing.assert_allclose(got.scratch[budget], [loss(1.0, j) for j in range(3)], rtol=1e-12)
+        np.testing.assert_allclose(
+            got.scratch[budget], [loss(1.0, j) for j in range(3)], rtol=1e-12
+        )
     np.testing.assert_allclose(got.variance, variance)
 
     for budget, spent in enumerate((0.5, 1.0)):
-        np.testing.assert_allclose(_performance.scored(got, alpha=3.0, beta=1.0)[budget],
-                                   (3 * np.clip(1 - expected / got.scratch[budget][None], 0, 1) + spent) / 4, rtol=1e-12)
+        np.testing.assert_allclose(
+            _performance.scored(got, alpha=3.0, beta=1.0)[budget],
+            (3 * np.clip(1 - expected / got.scratch[budget][None], 0, 1) + spent) / 4,
+            rtol=1e-12,
+        )
 
 
 def test_transfers_are_those_of_a_loop_whatever_the_budget_or_group():
@@ -86,7 +105,9 @@ def test_transfers_are_those_of_a_loop_whatever_the_budget_or_group():
     _transfer.transfers(jax.random.key(1), train, held, (2, 30, 90, 99), models, training, groups)
     assert _transfer.learn._cache_size() == compiled
     assert got.losses.shape == (4, 4, 3) and got.losses.dtype == np.float64
-    np.testing.assert_array_equal(got.losses[2], got.losses[3])  # 37 examples a concept, so run once
+    np.testing.assert_array_equal(
+        got.losses[2], got.losses[3]
+    )  # 37 examples a concept, so run once
     assert len(_transfer.all_runs(KEY, [37] * 4, (2, 30, 90, 99), groups)[0].start) == 3 * 3 * 5
     assert (abs(got.losses[0] - got.losses[1]) > 1e-6).all()
 
@@ -105,23 +126,37 @@ def test_transfers_are_those_of_a_loop_whatever_the_budget_or_group():
 
     def learned(start, key, targets, budget, steps):
         begin, draw = jax.random.split(key)
-        cast = jax.tree.map(lambda leaf: leaf.astype(float), models.decoder.init(begin, jnp.zeros((1, 3))))
+        cast = jax.tree.map(
+            lambda leaf: leaf.astype(float), models.decoder.init(begin, jnp.zeros((1, 3)))
+        )
         params = {"encoder": start, "decoder": cast}
         state = training.optimiser.init(params)
         for row in np.asarray(jax.random.uniform(draw, (steps, 5))) * len(targets):
-            picks = [(targets[int(u)], int((u % 1) * min(budget, data.counts[targets[int(u)]]))) for u in row]
+            picks = [
+                (targets[int(u)], int((u % 1) * min(budget, data.counts[targets[int(u)]])))
+                for u in row
+            ]
             params, state, _ = update(params, state, np.stack([data.x[pick] for pick in picks]))
         judged = [float(update(params, state, apart.x[j][: apart.counts[j]])[2]) for j in targets]
         return params["encoder"], np.mean(judged)
 
     keys = jax.random.split(encoding, 4)
-    fresh = [jax.tree.map(lambda leaf, i=i: leaf[i], _transfer.fresh(models, keys, data)) for i in range(4)]
+    fresh = [
+        jax.tree.map(lambda leaf, i=i: leaf[i], _transfer.fresh(models, keys, data))
+        for i in range(4)
+    ]
     trained, own = zip(*[learned(fresh[i], keys[i], [i], 99, 3) for i in range(4)])
     np.testing.assert_allclose(got.own, own, rtol=1e-9)
     for g, key in enumerate(jax.random.split(moving, 3)):
         for b, budget in enumerate((2, 30)):
-            np.testing.assert_allclose(got.losses[b, 1, g], learned(trained[1], key, groups[g], budget, 4)[1], rtol=1e-9)
-            np.testing.assert_allclose(got.scratch[b, g], learned(fresh[groups[g][0]], key, groups[g], budget, 4)[1], rtol=1e-9)
+            np.testing.assert_allclose(
+                got.losses[b, 1, g], learned(trained[1], key, groups[g], budget, 4)[1], rtol=1e-9
+            )
+            np.testing.assert_allclose(
+                got.scratch[b, g],
+                learned(fresh[groups[g][0]], key, groups[g], budget, 4)[1],
+                rtol=1e-9,
+            )
 
 
 def test_a_chunk_keeps_to_the_memory():
@@ -135,7 +170,9 @@ def test_a_chunk_keeps_to_the_memory():
     used = {}
     for memory in (2**20, 2**23):
         mapper = over_tasks(_transfer._chunk(starts, data, apart, training, memory))
-        program = _transfer.learn.lower(starts, data, apart, runs, models, training, 2, mapper, False).compile()
+        program = _transfer.learn.lower(
+            starts, data, apart, runs, models, training, 2, mapper, False
+        ).compile()
         used[memory] = program.memory_analysis().temp_size_in_bytes
         assert used[memory] < 1.5 * memory
     assert used[2**23] > 3 * used[2**20]  # and uses it
@@ -143,18 +180,34 @@ def test_a_chunk_keeps_to_the_memory():
 
 def test_performances_and_examples_needed():
     losses = np.array([[[4.0, 1.0], [2.0, 3.0]], [[1.0, 1.0], [2.0, 0.5]]])
-    moved = _transfer.Transfers(losses, np.array([[4.0, 4.0], [2.0, 0.5]]), np.array([8.0, 2.0]), (1, 4), ((0,), (1,)),
-                                None, None)
+    moved = _transfer.Transfers(
+        losses,
+        np.array([[4.0, 4.0], [2.0, 0.5]]),
+        np.array([8.0, 2.0]),
+        (1, 4),
+        ((0,), (1,)),
+        None,
+        None,
+    )
     np.testing.assert_allclose(_performance.scored(moved, beta=0.0)[0], [[0.0, 0.75], [0.5, 0.25]])
     exponential = _performance.exponential(2.0)
-    for performance, row in ((_performance.explained_variance, [0.5, 0.5]), (exponential, np.exp([-2.0, -0.5]))):
+    for performance, row in (
+        (_performance.explained_variance, [0.5, 0.5]),
+        (exponential, np.exp([-2.0, -0.5])),
+    ):
         np.testing.assert_allclose(_performance.scored(moved, performance, beta=0.0)[0, 0], row)
-    # Targets 2 and 0.5: 0 -> 0 needs 4 examples, 1 -> 0 one; none or all reach 0.5 but 1 -> 1, by four.
-    np.testing.assert_allclose(_performance.examples_needed(moved, alpha=0.0), [[0.0, 0.0], [0.75, 0.0]])
-    np.testing.assert_allclose(_performance.examples_needed(moved, beta=0.0), [[0.5, 0.0], [0.0, 0.0]])
+    # Targets 2 and 0.5: 0 -> 0 needs 4 examples, 1 -> 0 one; none or all reach 0.5 but 1 -> 1, by
+    # four.
+    np.testing.assert_allclose(
+        _performance.examples_needed(moved, alpha=0.0), [[0.0, 0.0], [0.75, 0.0]]
+    )
+    np.testing.assert_allclose(
+        _performance.examples_needed(moved, beta=0.0), [[0.5, 0.0], [0.0, 0.0]]
+    )
 
 
 # The others
+
 
 def test_lookahead_is_its_definition(rng):
     body = mlp((5,), None, jnp.tanh)
@@ -169,8 +222,14 @@ def test_lookahead_is_its_definition(rng):
     got = jax.jit(lambda: _lookahead.lookahead(losses, shared, heads, 0.3))()
     logits = np.asarray(heads(body.apply(shared, x)))
     own = np.arange(3).repeat(2)[:, None] == np.arange(3)
-    by_hand = [(np.log1p(np.exp(-logits[own[:, j], j])).mean() + np.log1p(np.exp(logits[~own[:, j], j])).mean()) / 2
-               for j in range(3)]
+    by_hand = [
+        (
+            np.log1p(np.exp(-logits[own[:, j], j])).mean()
+            + np.log1p(np.exp(logits[~own[:, j], j])).mean()
+        )
+        / 2
+        for j in range(3)
+    ]
     np.testing.assert_allclose(losses(shared, heads), by_hand, rtol=1e-6)
     for i in range(3):
         grad = jax.grad(lambda shared, i=i: losses(shared, heads)[i])(shared)
@@ -181,7 +240,9 @@ def test_lookahead_is_its_definition(rng):
 def test_units_of_no_use_to_either_task_count_for_nothing(rng):
     alive = rng.uniform(0.1, 1, size=(3, 5))
     dead = np.concatenate([alive, np.zeros((3, 20))], 1)
-    np.testing.assert_allclose(_task2vec.fisher_affinity(dead), _task2vec.fisher_affinity(alive), rtol=1e-12)
+    np.testing.assert_allclose(
+        _task2vec.fisher_affinity(dead), _task2vec.fisher_affinity(alive), rtol=1e-12
+    )
     one, other = (alive[i] / (alive[0] + alive[1]) for i in range(2))
     cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
     np.testing.assert_allclose(_task2vec.fisher_affinity(dead)[0, 1], cosine, rtol=1e-12)
@@ -199,7 +260,11 @@ def test_fisher_by_hand(rng):
 
         def objective(w, own=(y == c), share=share):
             logit = codes @ w
-            return share @ (np.logaddexp(0, logit) - own * logit) + 0.05 * w[:2] @ w[:2] + 0.5e-4 * w[2] ** 2
+            return (
+                share @ (np.logaddexp(0, logit) - own * logit)
+                + 0.05 * w[:2] @ w[:2]
+                + 0.5e-4 * w[2] ** 2
+            )
 
         v = scipy.optimize.minimize(objective, np.zeros(3), tol=1e-12).x
         p = scipy.special.expit(codes @ v)
@@ -207,13 +272,27 @@ def test_fisher_by_hand(rng):
         np.testing.assert_allclose(got[c], by_hand, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("n", "d", "rank", "signal", "scale"), [
-    (40, 3, 3, 0.5, 1.0), (12, 20, 12, 3.0, 1.0), (20, 20, 20, 1.0, 1.0), (30, 8, 2, 0.5, 1.0), (25, 40, 5, 3.0, 1.0),
-    (40, 3, 3, 0.0, 1.0), (50, 4, 4, 3.0, 1e3), (50, 4, 4, 0.5, 1e-3)])
+@pytest.mark.parametrize(
+    ("n", "d", "rank", "signal", "scale"),
+    [
+        (40, 3, 3, 0.5, 1.0),
+        (12, 20, 12, 3.0, 1.0),
+        (20, 20, 20, 1.0, 1.0),
+        (30, 8, 2, 0.5, 1.0),
+        (25, 40, 5, 3.0, 1.0),
+        (40, 3, 3, 0.0, 1.0),
+        (50, 4, 4, 3.0, 1e3),
+        (50, 4, 4, 0.5, 1e-3),
+    ],
+)
 def test_log_me_is_the_evidence_of_a_gaussian_at_its_maximum(n, d, rank, signal, scale):
     """Against a maximisation over both precisions from many starts, the density being scipy's."""
     rng = np.random.default_rng(n + rank)
-    features = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d)) if rank < min(n, d) else rng.normal(size=(n, d))
+    features = (
+        rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d))
+        if rank < min(n, d)
+        else rng.normal(size=(n, d))
+    )
     labels = (signal * features[:, 0] + 0.5 * rng.normal(size=n) > 0).astype(int)
     features = scale * features
 
@@ -222,8 +301,13 @@ def test_log_me_is_the_evidence_of_a_gaussian_at_its_maximum(n, d, rank, signal,
         return -scipy.stats.multivariate_normal(np.zeros(n), cov, allow_singular=True).logpdf(y) / n
 
     def best(y):
-        ends = [scipy.optimize.minimize(loss, start, (y,), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-13}).fun
-                for alpha in (-3.0, 1.0, 6.0, 30.0) for start in [(alpha + 2 * np.log(scale), 1.0)]]
+        ends = [
+            scipy.optimize.minimize(
+                loss, start, (y,), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-13}
+            ).fun
+            for alpha in (-3.0, 1.0, 6.0, 30.0)
+            for start in [(alpha + 2 * np.log(scale), 1.0)]
+        ]
         return -min(ends)
 
     want = np.mean([best((labels == label).astype(float)) for label in (0, 1)])
@@ -231,7 +315,8 @@ def test_log_me_is_the_evidence_of_a_gaussian_at_its_maximum(n, d, rank, signal,
 
 
 def test_log_me_of_an_exact_fit_and_of_nothing_is_a_number():
-    """Noise of 1e-12 of the labels' mean square is the least; features that are 0 leave the noise alone."""
+    """Noise of 1e-12 of the labels' mean square is the least; features that are 0 leave the noise
+    alone."""
     labels = np.arange(6) % 2
     nothing = -0.5 * np.log(2 * np.pi * np.e * 0.5)
     assert _transferability.log_me(np.zeros((6, 2)), labels) == pytest.approx(nothing, abs=1e-12)
@@ -246,13 +331,17 @@ def test_leep_of_hard_predictions_is_nce_and_h_score_of_one_class_mean_each(rng)
     assert _transferability.nce(source, labels) == pytest.approx(by_hand)
     assert _transferability.leep(hard, labels) == pytest.approx(by_hand)
     # Two classes: the between-class covariance has rank one, p q delta' S^-1 delta.
-    x = rng.normal(size=(50, 3)) * np.array([[1.0, 2.0, 3.0]]) + np.arange(50)[:, None] % 2  # a sphere is shrunk wholly
+    x = (
+        rng.normal(size=(50, 3)) * np.array([[1.0, 2.0, 3.0]]) + np.arange(50)[:, None] % 2
+    )  # a sphere is shrunk wholly
     y = np.arange(50) % 2
     delta = x[y == 1].mean(0) - x[y == 0].mean(0)
     expected = 0.25 * delta @ np.linalg.solve(np.cov(x.T, bias=True), delta)
     assert _transferability.h_score(x, y, _transferability.empirical) == pytest.approx(expected)
     assert 0 < _transferability.h_score(x, y) < expected
-    got = _transferability.transferability_affinity(KEY, _transferability.nce, np.stack([y, 1 - y]), y)
+    got = _transferability.transferability_affinity(
+        KEY, _transferability.nce, np.stack([y, 1 - y]), y
+    )
     np.testing.assert_allclose(got, 0, atol=1e-12)
 
 
@@ -267,19 +356,29 @@ def test_linear_transfer_by_scikit_learn():
         for j in range(4):
             x, h = train.x[train.y == j], held.x[held.y == j]
             left = h - LinearRegression().fit(encoder.transform(x), x).predict(encoder.transform(h))
-            np.testing.assert_allclose(got[i, j], max(0, 1 - (left**2).sum() / ((h - x.mean(0)) ** 2).sum()), rtol=1e-6)
+            np.testing.assert_allclose(
+                got[i, j], max(0, 1 - (left**2).sum() / ((h - x.mean(0)) ** 2).sum()), rtol=1e-6
+            )
 
 
 def test_distances_of_embeddings():
     train, _ = planted()
-    euclid, mahalanobis = (_embedding.class_means(train, scale) for scale in (_embedding.unchanged, _embedding.whitened))
+    euclid, mahalanobis = (
+        _embedding.class_means(train, scale)
+        for scale in (_embedding.unchanged, _embedding.whitened)
+    )
     from scipy.spatial.distance import cdist
     from sklearn.covariance import ledoit_wolf
 
-    np.testing.assert_allclose(-_embedding.embedding_affinity(KEY, euclid), cdist(euclid, euclid), atol=1e-12)
+    np.testing.assert_allclose(
+        -_embedding.embedding_affinity(KEY, euclid), cdist(euclid, euclid), atol=1e-12
+    )
     within = ledoit_wolf(train.x - euclid[train.y], assume_centered=True)[0]
-    np.testing.assert_allclose(-_embedding.embedding_affinity(KEY, mahalanobis),
-                               cdist(euclid, euclid, "mahalanobis", VI=np.linalg.inv(within)), atol=1e-6)
+    np.testing.assert_allclose(
+        -_embedding.embedding_affinity(KEY, mahalanobis),
+        cdist(euclid, euclid, "mahalanobis", VI=np.linalg.inv(within)),
+        atol=1e-6,
+    )
 
 
 def test_964_concepts_in_flat_memory():
@@ -288,9 +387,15 @@ def test_964_concepts_in_flat_memory():
     for concepts in (482, 964):
         rows = jax.ShapeDtypeStruct((concepts, 64), np.float32)
         distances = _embedding._distances.lower(rows).compile().memory_analysis()
-        data = _class_data.ByClass(jax.ShapeDtypeStruct((concepts, 10, 64), np.float32),
-                                   jax.ShapeDtypeStruct((concepts,), np.int32))
-        linear = _embedding.linear_transfers.lower(data, data, 4, np.float32(1e-3)).compile().memory_analysis()
+        data = _class_data.ByClass(
+            jax.ShapeDtypeStruct((concepts, 10, 64), np.float32),
+            jax.ShapeDtypeStruct((concepts,), np.int32),
+        )
+        linear = (
+            _embedding.linear_transfers.lower(data, data, 4, np.float32(1e-3))
+            .compile()
+            .memory_analysis()
+        )
         used[concepts] = np.array([distances.temp_size_in_bytes, linear.temp_size_in_bytes])
     assert (used[964] <= 2.1 * used[482] + 4096).all()
     assert used[964][0] < 964 * 64 * 4 * 2
@@ -301,9 +406,14 @@ def test_planted_pairs_are_found(name):
     train, held = planted()
     affinity = {
         "transfer": lambda: _performance.transfer_affinity(
-            KEY, train, held, 30, _performance.explained_variance,
+            KEY,
+            train,
+            held,
+            30,
+            _performance.explained_variance,
             autoencoder=_transfer.Autoencoder(mlp((), 2), mlp((), 8)),
-            training=_transfer.Training(200, 40, 16, optax.sgd(0.2, 0.9))),
+            training=_transfer.Training(200, 40, 16, optax.sgd(0.2, 0.9)),
+        ),
         "linear": lambda: _embedding.linear_transfer_affinity(KEY, train, held, 2),
         "confusion": lambda: _confusion.confusion_affinity(KEY, train),
         "means": lambda: _embedding.embedding_affinity(KEY, _embedding.class_means(train)),
@@ -311,9 +421,13 @@ def test_planted_pairs_are_found(name):
     assert np.where(np.eye(4), -np.inf, affinity).argmax(0).tolist() == [1, 0, 3, 2], affinity
 
 
-@pytest.mark.parametrize("affinity", [
-    lambda train: _lookahead.lookahead_affinity(KEY, train, mlp((8,), None), 6, 3, shots=4),
-    lambda train: _task2vec.task2vec_affinity(KEY, train, mlp((8,), None), steps=2, shots=4)])
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        lambda train: _lookahead.lookahead_affinity(KEY, train, mlp((8,), None), 6, 3, shots=4),
+        lambda train: _task2vec.task2vec_affinity(KEY, train, mlp((8,), None), steps=2, shots=4),
+    ],
+)
 def test_trained_ones_compile_once_and_are_finite(affinity):
     train, _ = planted(n=10)
     train = Examples(train.x.astype(np.float32), train.y)
@@ -323,13 +437,17 @@ def test_trained_ones_compile_once_and_are_finite(affinity):
 
 # Refusals
 
-@pytest.mark.parametrize("x, y, says", [
-    ([[1.0], [2.0]], [0, 2], "none for 'sit'"),
-    ([[1.0], [2.0], [np.nan]], [0, 1, 2], "example 2 of concept 'run'"),
-    ([[1.0], [2.0]], [0, 3], "from 0 to 2, got 3"),
-    ([[1.0]], [0, 1], "1 examples and 2 labels"),
-    ([[1.0], [2.0]], [0.0, 1.0], "must be integers"),
-])
+
+@pytest.mark.parametrize(
+    "x, y, says",
+    [
+        ([[1.0], [2.0]], [0, 2], "none for 'sit'"),
+        ([[1.0], [2.0], [np.nan]], [0, 1, 2], "example 2 of concept 'run'"),
+        ([[1.0], [2.0]], [0, 3], "from 0 to 2, got 3"),
+        ([[1.0]], [0, 1], "1 examples and 2 labels"),
+        ([[1.0], [2.0]], [0.0, 1.0], "must be integers"),
+    ],
+)
 def test_bad_data(x, y, says):
     with pytest.raises(ValueError, match=says):
         _class_data.by_class(Examples(np.array(x), np.array(y)), ["walk", "sit", "run"])
@@ -342,8 +460,12 @@ def test_other_refusals():
         _transfer.transfers(KEY, one, one)
     with pytest.raises(ValueError, match="none for 2"):
         _transfer.transfers(KEY, train, Examples(held.x[held.y != 2], held.y[held.y != 2]))
-    for bad, says in (({"budgets": (5, 5)}, "must ascend"), ({"budgets": (0,)}, "at least 1"),
-                      ({"groups": [[0], [1, 2]]}, r"sizes \[1, 2\]"), ({"groups": [[0, 7]]}, r"got \(0, 7\)")):
+    for bad, says in (
+        ({"budgets": (5, 5)}, "must ascend"),
+        ({"budgets": (0,)}, "at least 1"),
+        ({"groups": [[0], [1, 2]]}, r"sizes \[1, 2\]"),
+        ({"groups": [[0, 7]]}, r"got \(0, 7\)"),
+    ):
         with pytest.raises(ValueError, match=says):
             _transfer.transfers(KEY, train, held, **bad)
     with pytest.raises(ValueError, match="from concept 0 to concept 1"):

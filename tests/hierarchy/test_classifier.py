@@ -33,14 +33,19 @@ IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None: x)
 def examples(counts=(9, 12, 7, 15, 8, 10), features=4, seed=0):
     random = np.random.default_rng(seed)
     y = np.repeat(np.arange(len(counts)), counts)
-    return 1.5 * random.normal(size=(len(counts), features))[y] + random.normal(size=(len(y), features)), y
+    return 1.5 * random.normal(size=(len(counts), features))[y] + random.normal(
+        size=(len(y), features)
+    ), y
 
 
 X, Y = examples()
 FAST = dict(update=optax.adam(0.1), steps=30)
 HEADS = {
-    "ridge": heads.ridge_head(0.1), "softmax": heads.linear_head(**FAST), "svm": heads.linear_head(heads.hinge, **FAST),
-    "network": heads.network_head((5,), **FAST), "in batches": heads.linear_head(batch=8, **FAST),
+    "ridge": heads.ridge_head(0.1),
+    "softmax": heads.linear_head(**FAST),
+    "svm": heads.linear_head(heads.hinge, **FAST),
+    "network": heads.network_head((5,), **FAST),
+    "in batches": heads.linear_head(batch=8, **FAST),
 }
 
 
@@ -50,8 +55,14 @@ def log_probabilities(tree, n=7, seed=0):
     return jax.vmap(nodes.log_softmax, in_axes=(1, 0), out_axes=1)(logits, jnp.asarray(arrays.mask))
 
 
-@pytest.mark.parametrize("head, weighting", [("ridge", nodes.by_example), ("ridge", nodes.by_child),
-                                             *((head, nodes.by_class) for head in HEADS)])
+@pytest.mark.parametrize(
+    "head, weighting",
+    [
+        ("ridge", nodes.by_example),
+        ("ridge", nodes.by_child),
+        *((head, nodes.by_class) for head in HEADS),
+    ],
+)
 def test_nodes_together_are_nodes_one_by_one(head, weighting):
     """Each on its own examples only, relabelled, without padding of children: the same model."""
     learner = HEADS[head]
@@ -63,7 +74,11 @@ def test_nodes_together_are_nodes_one_by_one(head, weighting):
         below = TREE.children[node]
         under = TREE.members[node][Y]
         child = TREE.members[list(below)].argmax(axis=0)[Y[under]]
-        group = {nodes.by_example: np.zeros_like(child), nodes.by_class: Y[under], nodes.by_child: child}[weighting]
+        group = {
+            nodes.by_example: np.zeros_like(child),
+            nodes.by_class: Y[under],
+            nodes.by_child: child,
+        }[weighting]
         weights = 1 / np.bincount(group)[group]
         weights = weights * under.sum() / weights.sum()
         targets, mask = np.eye(len(below))[child], np.ones(len(below), bool)
@@ -75,8 +90,12 @@ def test_nodes_together_are_nodes_one_by_one(head, weighting):
             full[under] = weights
             mask = nodes.layout(TREE).mask[row]
             alone = jax.jit(learner.fit)(keys[row], jnp.asarray(X), shares, jnp.asarray(full), mask)
-        np.testing.assert_allclose(nodes.log_softmax(learner.logits(alone, X, mask), mask)[:, :len(below)],
-                                   together[:, row, :len(below)], rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(
+            nodes.log_softmax(learner.logits(alone, X, mask), mask)[:, : len(below)],
+            together[:, row, : len(below)],
+            rtol=1e-8,
+            atol=1e-8,
+        )
     total = jnp.exp(decoding.path_product(TREE, together)).sum(axis=1)
     np.testing.assert_allclose(total, 1.0, rtol=1e-6)
     assert (np.asarray(decoding.most_probable(TREE, together)) == Y).mean() > 0.6
@@ -87,12 +106,21 @@ def test_ridge_of_two_classes_is_linear_discriminant_analysis():
     made = nodes.classifier(Tree.star(2), heads.ridge_head(1e-12))
     ours = made.log_probabilities(made.fit(KEY, x, y), x)[:, 0]
     theirs = LinearDiscriminantAnalysis().fit(x, y).decision_function(x)
-    np.testing.assert_allclose(ours[:, 1] - ours[:, 0], 0.9 * theirs, rtol=1e-8)  # residuals have 40 - 3 - 1 degrees of freedom
-    wide = np.concatenate([x, np.random.default_rng(0).normal(size=(40, 60))], axis=1)  # more features than examples
+    np.testing.assert_allclose(
+        ours[:, 1] - ours[:, 0], 0.9 * theirs, rtol=1e-8
+    )  # residuals have 40 - 3 - 1 degrees of freedom
+    wide = np.concatenate(
+        [x, np.random.default_rng(0).normal(size=(40, 60))], axis=1
+    )  # more features than examples
     twice = np.concatenate([wide, wide]), np.concatenate([y, y])
     small, large = (nodes.classifier(Tree.star(2), heads.ridge_head(1.0)) for _ in range(2))
-    kernel = [np.asarray(each.fit(KEY, *data)["kernel"])[0, :, 0] for each, data in ((small, (wide, y)), (large, twice))]
-    np.testing.assert_allclose(kernel[0] / np.linalg.norm(kernel[0]), kernel[1] / np.linalg.norm(kernel[1]), atol=1e-9)
+    kernel = [
+        np.asarray(each.fit(KEY, *data)["kernel"])[0, :, 0]
+        for each, data in ((small, (wide, y)), (large, twice))
+    ]
+    np.testing.assert_allclose(
+        kernel[0] / np.linalg.norm(kernel[0]), kernel[1] / np.linalg.norm(kernel[1]), atol=1e-9
+    )
 
 
 def test_a_star_is_the_flat_softmax_classifier():
@@ -105,7 +133,9 @@ def test_a_star_is_the_flat_softmax_classifier():
     def flat(key):
         start, _ = jax.random.split(key)
         params = model.init(start, X[:1])
-        loss = lambda params: optax.softmax_cross_entropy_with_integer_labels(model.apply(params, X), jnp.asarray(Y)).mean()
+        loss = lambda params: optax.softmax_cross_entropy_with_integer_labels(
+            model.apply(params, X), jnp.asarray(Y)
+        ).mean()
 
         def step(carry, _):
             change, state = update.update(jax.grad(loss)(carry[0]), carry[1])
@@ -125,10 +155,14 @@ def test_padding_changes_nothing_and_another_tree_compiles_nothing():
         before = nodes.fitted._cache_size()
         params = nodes.fit_nodes(KEY, jnp.asarray(X), jnp.asarray(Y), weights, padded, head=head)
         compiled.append(nodes.fitted._cache_size() - before)
-        found = nodes.node_log_probabilities(params, X, padded.mask, head=head)[:, :len(tree.inner)]
+        found = nodes.node_log_probabilities(params, X, padded.mask, head=head)[
+            :, : len(tree.inner)
+        ]
         made = nodes.classifier(tree, head)
         plain = made.log_probabilities(made.fit(KEY, X, Y), X)
-        np.testing.assert_allclose(decoding.path_product(tree, found), decoding.path_product(tree, plain), rtol=1e-8)
+        np.testing.assert_allclose(
+            decoding.path_product(tree, found), decoding.path_product(tree, plain), rtol=1e-8
+        )
     assert compiled == [1, 0, 0]
     with pytest.raises(ValueError, match="arity must be at least 3, got 2"):
         nodes.layout(TREE, arity=2)
@@ -146,10 +180,14 @@ def test_decoding_is_what_a_walk_finds(tree):
         while node >= tree.size:
             node = tree.children[node][int(values[example, node - tree.size].argmax())]
         assert greedy[example] == node
-        np.testing.assert_allclose(product[example], [logs[leaf] for leaf in range(tree.size)], rtol=1e-6)
+        np.testing.assert_allclose(
+            product[example], [logs[leaf] for leaf in range(tree.size)], rtol=1e-6
+        )
     np.testing.assert_array_equal(decoding.beam(1)(tree, values), greedy)
     np.testing.assert_array_equal(decoding.beam(tree.size)(tree, values), product.argmax(axis=1))
-    np.testing.assert_allclose(_joint.hierarchical_cross_entropy(tree, values, jnp.full(7, 2)), -product[:, 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        _joint.hierarchical_cross_entropy(tree, values, jnp.full(7, 2)), -product[:, 2], rtol=1e-6
+    )
     with pytest.raises(ValueError, match="a row for every inner node"):
         decoding.greedy(tree, values[:, :0])
 
@@ -158,27 +196,35 @@ def test_a_class_under_two_nodes_learns_and_is_found_on_both_ways():
     dag = Dag.from_nested(((0, 1), (1, 2)))
     arrays = nodes.layout(dag)
     assert arrays.shares[0, 1].tolist() == [0.5, 0.5]
-    x = np.random.default_rng(0).normal(size=(90, 2)) * 0.3 + np.repeat([[-3, 0], [0, 3], [3, 0]], 30, axis=0)
+    x = np.random.default_rng(0).normal(size=(90, 2)) * 0.3 + np.repeat(
+        [[-3, 0], [0, 3], [3, 0]], 30, axis=0
+    )
     y = np.repeat([0, 1, 2], 30)
     made = nodes.classifier(dag, heads.linear_head(steps=100))
     values = made.log_probabilities(made.fit(KEY, x, y), x)
-    np.testing.assert_allclose(jnp.exp(decoding.path_product(dag, values)).sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        jnp.exp(decoding.path_product(dag, values)).sum(axis=1), 1.0, rtol=1e-6
+    )
     for decode in (decoding.greedy, decoding.most_probable, decoding.beam(2)):
         assert (np.asarray(decode(dag, values)) == y).mean() > 0.95
 
 
 def test_penalties_by_hand():
     weights = jax.random.normal(KEY, (4, 3, 3)) * nodes.layout(TREE).mask[:, None]
-    w = [np.asarray(each)[:, :len(TREE.children[node])] for each, node in zip(weights, TREE.inner)]
+    w = [np.asarray(each)[:, : len(TREE.children[node])] for each, node in zip(weights, TREE.inner)]
     # Preorder: the root, (0, 1), (2, (3, 4, 5)), (3, 4, 5).
     pairs = [(1, 0), (2, 0), (3, 0), (3, 2)]
-    assert float(_joint.orthogonality(TREE, weights)) == pytest.approx(sum(((w[t].T @ w[a])**2).sum() for t, a in pairs))
+    assert float(_joint.orthogonality(TREE, weights)) == pytest.approx(
+        sum(((w[t].T @ w[a]) ** 2).sum() for t, a in pairs)
+    )
     assert float(_joint.orthogonality(Tree.star(3), weights[:1])) == 0
     up = {1: w[0][:, :1], 2: w[0][:, 1:], 3: w[2][:, 1:]}
-    expected = (w[0]**2).sum() + sum(((w[t] - parent)**2).sum() for t, parent in up.items())
+    expected = (w[0] ** 2).sum() + sum(((w[t] - parent) ** 2).sum() for t, parent in up.items())
     assert float(_joint.recursive_regularisation(TREE, weights)) == pytest.approx(expected / 2)
     values = log_probabilities(TREE)
-    halved = _joint.hierarchical_cross_entropy(TREE, values, jnp.full(7, 4), lambda depth: 0.5**depth)
+    halved = _joint.hierarchical_cross_entropy(
+        TREE, values, jnp.full(7, 4), lambda depth: 0.5**depth
+    )
     path = [values[:, 0, 1], 0.5 * values[:, 2, 1], 0.25 * values[:, 3, 1]]
     np.testing.assert_allclose(halved, -sum(path), rtol=1e-6)
 
@@ -191,9 +237,15 @@ def test_joint_training_learns_an_encoder_and_heeds_penalties():
         return params, float(_joint.hierarchical_cross_entropy(TREE, values, jnp.asarray(Y)).mean())
 
     plain, loss = fitted()
-    tied, other = fitted(penalty=lambda tree, w: 0.1 * _joint.orthogonality(tree, w), batch=32, weighting=nodes.by_class)
+    tied, other = fitted(
+        penalty=lambda tree, w: 0.1 * _joint.orthogonality(tree, w),
+        batch=32,
+        weighting=nodes.by_class,
+    )
     assert loss < 0.5 < np.log(6) and other < np.log(6)
-    assert _joint.orthogonality(TREE, tied["kernel"]) < 0.3 * _joint.orthogonality(TREE, plain["kernel"])
+    assert _joint.orthogonality(TREE, tied["kernel"]) < 0.3 * _joint.orthogonality(
+        TREE, plain["kernel"]
+    )
 
 
 def test_equal_joint_classifiers_share_programs():
@@ -201,7 +253,11 @@ def test_equal_joint_classifiers_share_programs():
     for seed in range(2):
         made = _joint.jointly(Tree.star(6), mlp((3,), None), update, 2)
         made.log_probabilities(made.fit(jax.random.key(seed), X, Y), X)
-        compiled = compiled if seed else (_joint._trained._cache_size(), _joint._log_probabilities._cache_size())
+        compiled = (
+            compiled
+            if seed
+            else (_joint._trained._cache_size(), _joint._log_probabilities._cache_size())
+        )
     assert (_joint._trained._cache_size(), _joint._log_probabilities._cache_size()) == compiled
 
 
@@ -215,11 +271,19 @@ def test_soft_tree_by_hand():
     for row, value in zip(logits, decoding.path_product(TREE, values)):
         top = softmax([row[:2].mean(), row[2:].mean()])
         right = softmax([row[2], row[3:].mean()])
-        leaves = [*top[0] * softmax(row[:2]), top[1] * right[0], *top[1] * right[1] * softmax(row[3:])]
+        leaves = [
+            *top[0] * softmax(row[:2]),
+            top[1] * right[0],
+            *top[1] * right[1] * softmax(row[3:]),
+        ]
         np.testing.assert_allclose(np.exp(value), leaves, rtol=1e-6)
         loss = _soft_tree.soft_tree_loss(TREE, jnp.asarray(row[None]), jnp.array([4]), 0.5)
-        np.testing.assert_allclose(loss, [-np.log(softmax(row)[4]) - 0.5 * np.log(leaves[4])], rtol=1e-6)
-    slope = jax.grad(lambda z: _soft_tree.soft_tree_loss(TREE, z, jnp.arange(5)).sum())(jnp.asarray(logits))
+        np.testing.assert_allclose(
+            loss, [-np.log(softmax(row)[4]) - 0.5 * np.log(leaves[4])], rtol=1e-6
+        )
+    slope = jax.grad(lambda z: _soft_tree.soft_tree_loss(TREE, z, jnp.arange(5)).sum())(
+        jnp.asarray(logits)
+    )
     assert jnp.isfinite(slope).all() and jnp.abs(slope).min() > 0
 
 
@@ -228,7 +292,10 @@ def test_encoders_of_nodes():
     chosen = _refinement.first_order(TREE, affinity)
     for row, node in enumerate(TREE.inner):
         under = np.flatnonzero(TREE.members[node])
-        totals = {source: sum(affinity[source, other] for other in under if other != source) for source in under}
+        totals = {
+            source: sum(affinity[source, other] for other in under if other != source)
+            for source in under
+        }
         assert chosen[row] == max(totals, key=totals.get)
     auto = dense_autoencoder(4, 6, 3)
     encoders = jax.vmap(lambda key: auto.encoder.init(key, X[:1]))(jax.random.split(KEY, 6))
@@ -240,7 +307,9 @@ def test_encoders_of_nodes():
         for row in [2]:
             z = auto.encoder.apply(jax.tree.map(lambda leaf: leaf[row], encoding.params), X)
             alone = nodes.classifier(TREE, heads.ridge_head())
-            np.testing.assert_allclose(values[:, row], alone.log_probabilities(alone.fit(KEY, z, Y), z)[:, row], rtol=1e-6)
+            np.testing.assert_allclose(
+                values[:, row], alone.log_probabilities(alone.fit(KEY, z, Y), z)[:, row], rtol=1e-6
+            )
 
 
 def test_alternation_comes_to_rest_or_goes_round():
@@ -248,7 +317,12 @@ def test_alternation_comes_to_rest_or_goes_round():
     go = {a: b, b: c, c: b}
     train = lambda key, tree: (tree, {a: 3.0, b: 1.0, c: 2.0}[tree])
     found = _refinement.alternate(KEY, a, train, go.get)
-    assert (found.period, found.tree, found.trees, found.scores) == (2, a, (a, b, c), (3.0, 1.0, 2.0))
+    assert (found.period, found.tree, found.trees, found.scores) == (
+        2,
+        a,
+        (a, b, c),
+        (3.0, 1.0, 2.0),
+    )
     rest = _refinement.alternate(KEY, a, train, (go | {c: c}).get)
     assert (rest.period, rest.tree) == (1, c)
     assert _refinement.alternate(KEY, a, train, go.get, rounds=2).period == 0
@@ -268,11 +342,19 @@ def test_alternation_on_held_out_confusion():
     assert found.period >= 0 and len(found.trees) == len(set(found.trees)) == len(found.scores)
 
 
-@pytest.mark.parametrize("y, message", [
-    (np.array([0, 0, 2]), "none for 1"), (np.array([0, 1, 3]), "got 3 at example 2"), (np.array([0.0, 1, 2]), "integers"),
-])
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (np.array([0, 0, 2]), "none for 1"),
+        (np.array([0, 1, 3]), "got 3 at example 2"),
+        (np.array([0.0, 1, 2]), "integers"),
+    ],
+)
 def test_fitting_refuses(y, message):
-    for made in (nodes.classifier(Tree.star(3), heads.ridge_head()), _joint.jointly(Tree.star(3), IDENTITY, optax.sgd(1.0), 1)):
+    for made in (
+        nodes.classifier(Tree.star(3), heads.ridge_head()),
+        _joint.jointly(Tree.star(3), IDENTITY, optax.sgd(1.0), 1),
+    ):
         with pytest.raises(ValueError, match=message):
             made.fit(KEY, np.zeros((3, 2)), y)
 
@@ -284,6 +366,7 @@ def test_one_class_is_refused():
 
 # Scikit-learn
 
+
 @pytest.mark.slow
 @parametrize_with_checks([HierarchicalClassifier()])
 def test_scikit_learns_own_checks(estimator, check):
@@ -294,7 +377,9 @@ def test_estimator_in_pipelines_searches_and_pickles():
     x, y = load_digits(return_X_y=True)
     names = np.array(["zero", "one", "two", "three"])
     x, y = x[y < 4][:240], names[y[y < 4][:240]]
-    model = make_pipeline(StandardScaler(), HierarchicalClassifier(tree=(("zero", "one"), ("two", "three"))))
+    model = make_pipeline(
+        StandardScaler(), HierarchicalClassifier(tree=(("zero", "one"), ("two", "three")))
+    )
     model.fit(x, y)
     assert model.score(x, y) > 0.95
     proba = model.predict_proba(x)
@@ -303,22 +388,37 @@ def test_estimator_in_pipelines_searches_and_pickles():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(x), proba)
     assert clone(model)[-1].get_params() == model[-1].get_params()
     programs = nodes.fitted._cache_size()
-    search = GridSearchCV(model, {"hierarchicalclassifier__head": [heads.ridge_head(0.1), heads.ridge_head(10.0)],
-                                  "hierarchicalclassifier__tree": [None, (("zero", "three"), ("two", "one"))]}, cv=3,
-                          error_score="raise").fit(x, y)
+    search = GridSearchCV(
+        model,
+        {
+            "hierarchicalclassifier__head": [heads.ridge_head(0.1), heads.ridge_head(10.0)],
+            "hierarchicalclassifier__tree": [None, (("zero", "three"), ("two", "one"))],
+        },
+        cv=3,
+        error_score="raise",
+    ).fit(x, y)
     assert search.best_score_ > 0.9
-    # Folds of nearly one size and trees of one shape share a program; what differs is the head and the whole set's size.
+    # Folds of nearly one size and trees of one shape share a program; what differs is the head and
+    # the whole set's size.
     assert nodes.fitted._cache_size() <= programs + 8
-    derived = HierarchicalClassifier(tree=lambda x, y: embedding_tree([x[y == c].mean(0) for c in range(4)])).fit(x, y)
+    derived = HierarchicalClassifier(
+        tree=lambda x, y: embedding_tree([x[y == c].mean(0) for c in range(4)])
+    ).fit(x, y)
     assert derived.tree_ == HierarchicalClassifier().fit(x, y).tree_
-    greedy = HierarchicalClassifier(tree=derived.tree_, decode=decoding.greedy, weighting=nodes.by_class).fit(x, y)
+    greedy = HierarchicalClassifier(
+        tree=derived.tree_, decode=decoding.greedy, weighting=nodes.by_class
+    ).fit(x, y)
     assert greedy.score(x, y) > 0.95
 
 
-@pytest.mark.parametrize("tree, message", [
-    ((0, (1, 3)), r"lacks \[2\] and has \[3\]"), (Tree.star(2), r"lacks \[2\]"),
-    (lambda x, y: Tree.star(2), r"lacks \[2\]"),
-])
+@pytest.mark.parametrize(
+    "tree, message",
+    [
+        ((0, (1, 3)), r"lacks \[2\] and has \[3\]"),
+        (Tree.star(2), r"lacks \[2\]"),
+        (lambda x, y: Tree.star(2), r"lacks \[2\]"),
+    ],
+)
 def test_estimator_refuses_a_tree_over_other_classes(tree, message):
     x, y = examples((5, 5, 5))
     with pytest.raises(ValueError, match=message):

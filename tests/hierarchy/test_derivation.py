@@ -7,7 +7,13 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist, squareform
 
 from jaxmeta.hierarchy import Tree, _agglomeration, _clustering, _derivation
-from jaxmeta.hierarchy._agglomeration import agglomerate, contract, flexible, lance_williams, linkage_tree
+from jaxmeta.hierarchy._agglomeration import (
+    agglomerate,
+    contract,
+    flexible,
+    lance_williams,
+    linkage_tree,
+)
 from jaxmeta.hierarchy._dag import Dag
 
 KEY = jax.random.key(0)
@@ -24,17 +30,24 @@ def test_the_general_update_is_scipys(name):
 
 def test_flexible_without_beta_is_weighted_and_with_it_is_another():
     distance = squareform(pdist(np.random.default_rng(1).normal(size=(12, 3))))
-    np.testing.assert_allclose(lance_williams(distance, flexible(0.0)), lance_williams(distance, _agglomeration.weighted))
+    np.testing.assert_allclose(
+        lance_williams(distance, flexible(0.0)), lance_williams(distance, _agglomeration.weighted)
+    )
     # By hand: 0 and 1 are joined at 1; then (1 - b)/2 (4 + 2) + b 1.
-    assert lance_williams([[0, 1, 4], [1, 0, 2], [4, 2, 0]], flexible(-0.5))[1, 2] == pytest.approx(4.0)
+    assert lance_williams([[0, 1, 4], [1, 0, 2], [4, 2, 0]], flexible(-0.5))[1, 2] == pytest.approx(
+        4.0
+    )
     assert linkage_tree([[0, 1, 4], [1, 0, 2], [4, 2, 0]], flexible(-0.5)).nested() == ((0, 1), 2)
 
 
 def test_fused_levels_give_back_a_tree_of_any_arity():
-    """Affinities that fall with the height of the lowest common ancestor are an ultrametric, ties and all."""
+    """Affinities that fall with the height of the lowest common ancestor are an ultrametric, ties
+    and all."""
     affinity = -np.array(SHL.heights)[SHL.ancestors]
     for name in ("single", "complete", "average", "weighted"):
-        found = agglomerate(affinity, getattr(_agglomeration, name), fuse=1e-9, concepts=SHL.concepts)
+        found = agglomerate(
+            affinity, getattr(_agglomeration, name), fuse=1e-9, concepts=SHL.concepts
+        )
         assert found == SHL
     assert agglomerate(affinity, fuse=10.0).nested() == Tree.star(8).nested()
     assert agglomerate(affinity).nodes == 15  # binary, where nothing is fused
@@ -51,21 +64,28 @@ def test_contract_keeps_heights_and_goes_up_chains():
     assert contract(chain, lambda parent, child: False) == chain
 
 
-@pytest.mark.parametrize("affinity, message", [
-    ([[1, np.nan], [0, 1]], "got nan from concept 0 to concept 1"), (np.ones((2, 3)), r"got shape \(2, 3\)"),
-    ([[1.0]], "over two concepts or more"),
-])
+@pytest.mark.parametrize(
+    "affinity, message",
+    [
+        ([[1, np.nan], [0, 1]], "got nan from concept 0 to concept 1"),
+        (np.ones((2, 3)), r"got shape \(2, 3\)"),
+        ([[1.0]], "over two concepts or more"),
+    ],
+)
 def test_agglomerate_refuses(affinity, message):
     with pytest.raises(ValueError, match=message):
         agglomerate(affinity)
 
 
-@pytest.mark.parametrize("distance, message", [
-    ([[0, 1, 1], [1, 0, -2], [1, -2, 0]], "at least 0, got -2.0 between concepts 1 and 2"),
-    ([[0, 1, 1], [1, 0, 2], [1, 3, 0]], "symmetric, got 2.0 between concepts 1 and 2"),
-    ([[0, 1], [1, 5]], "0 on the diagonal, got 5.0 between concepts 1 and 1"),
-    ([[0, np.inf], [np.inf, 0]], "finite, got inf between concepts 0 and 1"),
-])
+@pytest.mark.parametrize(
+    "distance, message",
+    [
+        ([[0, 1, 1], [1, 0, -2], [1, -2, 0]], "at least 0, got -2.0 between concepts 1 and 2"),
+        ([[0, 1, 1], [1, 0, 2], [1, 3, 0]], "symmetric, got 2.0 between concepts 1 and 2"),
+        ([[0, 1], [1, 5]], "0 on the diagonal, got 5.0 between concepts 1 and 1"),
+        ([[0, np.inf], [np.inf, 0]], "finite, got inf between concepts 0 and 1"),
+    ],
+)
 def test_linkage_refuses(distance, message):
     with pytest.raises(ValueError, match=message):
         linkage_tree(distance)
@@ -91,7 +111,11 @@ def test_confusion_and_last_layer():
 def test_best_of_draws_as_many_as_it_may_and_keeps_the_best():
     seen = []
     found = _derivation.best_of(KEY, "abcd", 40, lambda tree: seen.append(tree) or -tree.nodes)
-    assert len(seen) == len(found.scores) == 40 and found.tree == Tree.star("abcd") and found.score == -5
+    assert (
+        len(seen) == len(found.scores) == 40
+        and found.tree == Tree.star("abcd")
+        and found.score == -5
+    )
     again = _derivation.best_of(KEY, "abcd", 40, lambda tree: -tree.nodes)
     np.testing.assert_array_equal(again.scores, found.scores)
     with pytest.raises(ValueError, match="NaN for the tree"):
@@ -107,12 +131,15 @@ def test_cohesion_and_dispersion_by_hand():
 
 
 def planted(scales, each=12, noise=0.1):
-    """Examples of 8 classes of a balanced binary tree, the two sides of a node apart along a direction of their own."""
+    """Examples of 8 classes of a balanced binary tree, the two sides of a node apart along a
+    direction of their own."""
     random = np.random.default_rng(4)
     y = np.repeat(np.arange(8), each)
     x = noise * random.normal(size=(len(y), 7))
     for depth, scale in enumerate(scales):
-        x[np.arange(len(y)), 2**depth - 1 + (y >> (3 - depth))] += scale * np.where((y >> (2 - depth)) & 1, 1, -1)
+        x[np.arange(len(y)), 2**depth - 1 + (y >> (3 - depth))] += scale * np.where(
+            (y >> (2 - depth)) & 1, 1, -1
+        )
     return x, y
 
 
@@ -121,25 +148,37 @@ def test_clustering_finds_the_planted_tree():
     found = _clustering.cluster(KEY, x, y, most=2, seeds=3, concepts="abcdefgh")
     assert found.nested() == ((("a", "b"), ("c", "d")), (("e", "f"), ("g", "h")))
     assert _clustering.cluster(KEY, x, y, most=2, seeds=3, concepts="abcdefgh") == found
-    assert _clustering.cluster(KEY, x, y, threshold=1.0).nested() == Tree.star(8).nested()  # J is at most 1
-    assert Dag.from_tree(found) == _clustering.cluster_overlapping(KEY, x, y, 0.6, most=2, seeds=3, concepts="abcdefgh")
+    assert (
+        _clustering.cluster(KEY, x, y, threshold=1.0).nested() == Tree.star(8).nested()
+    )  # J is at most 1
+    assert Dag.from_tree(found) == _clustering.cluster_overlapping(
+        KEY, x, y, 0.6, most=2, seeds=3, concepts="abcdefgh"
+    )
 
 
 def test_a_class_that_is_in_two_places_has_two_parents():
-    x = np.concatenate([np.repeat([[0.0], [1.0], [10.0], [11.0]], 10, 0), np.repeat([[0.5], [10.5]], 5, 0)])
+    x = np.concatenate(
+        [np.repeat([[0.0], [1.0], [10.0], [11.0]], 10, 0), np.repeat([[0.5], [10.5]], 5, 0)]
+    )
     x = x + 0.01 * np.random.default_rng(5).normal(size=x.shape)
     y = np.repeat([0, 1, 2, 3, 4], 10)
     dag = _clustering.cluster_overlapping(KEY, x, y, 0.3, most=2, threshold=0.3)
     assert dag.path_counts == (1, 1, 1, 1, 2)
     assert dag.members[list(dag.children[dag.root])].tolist() in (
         [[True, True, False, False, True], [False, False, True, True, True]],
-        [[False, False, True, True, True], [True, True, False, False, True]])
+        [[False, False, True, True, True], [True, True, False, False, True]],
+    )
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(y=np.array([0, 0, 2])), "none for 1"), (dict(y=np.zeros(3, int)), "two concepts"),
-    (dict(x=np.full((3, 1), np.nan)), "NaN or infinity in example 0"), (dict(most=1), "most must be at least 2"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(y=np.array([0, 0, 2])), "none for 1"),
+        (dict(y=np.zeros(3, int)), "two concepts"),
+        (dict(x=np.full((3, 1), np.nan)), "NaN or infinity in example 0"),
+        (dict(most=1), "most must be at least 2"),
+    ],
+)
 def test_clustering_refuses(change, message):
     given = dict(x=np.zeros((3, 1)), y=np.array([0, 1, 1])) | change
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from jaxmeta.hierarchy import Tree
 from jaxmeta.hierarchy._beam import beam_search
-from jaxmeta.hierarchy._cross_fit import cross_fitted, nested, one_standard_error, path_log_probabilities, stratified_folds
+from jaxmeta.hierarchy._cross_fit import (
+    cross_fitted,
+    nested,
+    one_standard_error,
+    path_log_probabilities,
+    stratified_folds,
+)
 from jaxmeta.hierarchy._nodes import empirical, lda, ridge
 from jaxmeta.hierarchy._optimal import lower_bound, optimal, regret, score, standard_error
 from jaxmeta.hierarchy._partitions import all_partitions, binary_partitions, count_nodes
@@ -16,7 +22,8 @@ from jaxmeta.hierarchy._scores import node_scores
 
 
 def trees(names):
-    """All nested forms, by where the last name is put: apart from a subtree, or among a node's children."""
+    """All nested forms, by where the last name is put: apart from a subtree, or among a node's
+    children."""
     if len(names) == 1:
         return [names[0]]
 
@@ -25,7 +32,9 @@ def trees(names):
         if isinstance(form, tuple):
             yield (*form, name)
             for place, child in enumerate(form):
-                yield from ((*form[:place], changed, *form[place + 1:]) for changed in put(child, name))
+                yield from (
+                    (*form[:place], changed, *form[place + 1 :]) for changed in put(child, name)
+                )
 
     return [grown for form in trees(names[:-1]) for grown in put(form, names[-1])]
 
@@ -74,7 +83,8 @@ def _partitions(items):
         for rest in grow(items[1:]):
             yield [[items[0]], *rest]
             for place in range(len(rest)):
-                yield [*rest[:place], [items[0], *rest[place]], *rest[place + 1:]]
+                yield [*rest[:place], [items[0], *rest[place]], *rest[place + 1 :]]
+
     return [blocks for blocks in grow(items) if len(blocks) > 1]
 
 
@@ -88,13 +98,20 @@ def test_every_tree_scores_as_its_classifier_does_and_the_ranking_is_that_of_all
         every[tree] = logs[np.arange(len(y)), y].mean()
         assert score(tree, scores) == pytest.approx(every[tree], rel=1e-9)
     ranked = optimal(scores, count=30)
-    assert [one.score for one in ranked] == pytest.approx(sorted(every.values(), reverse=True), rel=1e-9)
+    assert [one.score for one in ranked] == pytest.approx(
+        sorted(every.values(), reverse=True), rel=1e-9
+    )
     assert {one.tree for one in ranked} == set(every)
     assert regret(ranked[0].tree, scores) == pytest.approx(0, abs=1e-12)
-    assert regret(Tree.star(4), scores) == pytest.approx(ranked[0].value)  # what is maximised is the gain over flat
+    assert regret(Tree.star(4), scores) == pytest.approx(
+        ranked[0].value
+    )  # what is maximised is the gain over flat
     binary = node_scores(learner, train, (x, y), binary_partitions)
     best = max((value, tree.nested()) for tree, value in every.items() if len(tree.inner) == 3)
-    assert optimal(binary)[0].score == pytest.approx(best[0]) and optimal(binary)[0].tree.nested() == best[1]
+    assert (
+        optimal(binary)[0].score == pytest.approx(best[0])
+        and optimal(binary)[0].tree.nested() == best[1]
+    )
     with pytest.raises(ValueError, match="got one with 4 children over .*; score all_partitions"):
         score(Tree.star(4), binary)
 
@@ -105,19 +122,32 @@ def test_the_beam_is_bounded_and_exact_where_it_is_wide(size, family):
     train, validation = examples(size), examples(size, count=9)
     best = optimal(node_scores(lda(), train, validation, family))[0]
     wide = beam_search(lda(), train, validation, width=100, family=family)
-    assert wide.tree == best.tree and wide.score == pytest.approx(best.score) and wide.bound == pytest.approx(wide.score)
+    assert (
+        wide.tree == best.tree
+        and wide.score == pytest.approx(best.score)
+        and wide.bound == pytest.approx(wide.score)
+    )
     assert wide.nodes == count_nodes(size, family)
     narrow = beam_search(lda(), train, validation, width=1, family=family)
-    assert narrow.nodes < wide.nodes and narrow.score <= best.score + 1e-12 and narrow.bound >= best.score - 1e-12
+    assert (
+        narrow.nodes < wide.nodes
+        and narrow.score <= best.score + 1e-12
+        and narrow.bound >= best.score - 1e-12
+    )
 
 
 def test_nodes_are_the_models_of_another_library():
     (x, y), (more, _) = examples(3, count=30), examples(3, count=9)
     ours = path_log_probabilities(lda(0.2, empirical), Tree.star(3), (x, y), more)
-    theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.2).fit(x, y).predict_log_proba(more)
+    theirs = (
+        LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.2).fit(x, y).predict_log_proba(more)
+    )
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    # Two blocks by least squares are discriminant analysis of the two, but for the residual's degrees of freedom.
-    ours = path_log_probabilities(ridge(0.0, empirical), Tree.from_nested((0, (1, 2))), (x, y), more)
+    # Two blocks by least squares are discriminant analysis of the two, but for the residual's
+    # degrees of freedom.
+    ours = path_log_probabilities(
+        ridge(0.0, empirical), Tree.from_nested((0, (1, 2))), (x, y), more
+    )
     model = LinearDiscriminantAnalysis(solver="lsqr").fit(x, y == 0)
     odds = ours[:, 0] - np.log1p(-np.exp(ours[:, 0]))
     their_odds = model.decision_function(more)
@@ -135,7 +165,8 @@ def test_noise_and_the_choices_that_allow_for_it():
     scores = cross_fitted(lda(), x, labels, folds)
     assert scores.examples == 120
     flat, best = Tree.star(4), optimal(scores)[0]
-    # The paired difference to flat, example by example, by models that did not see the example: its error is at most the sum.
+    # The paired difference to flat, example by example, by models that did not see the example: its
+    # error is at most the sum.
     logs = {tree: np.zeros(120) for tree in (flat, best.tree)}
     for fold in range(3):
         out = folds == fold
@@ -151,12 +182,22 @@ def test_noise_and_the_choices_that_allow_for_it():
         out = folds == fold
         found = path_log_probabilities(lda(), one, (x[~out], labels[~out]), x[out])
         logs.setdefault(one, np.zeros(120))[out] = found[np.arange(out.sum()), labels[out]]
-    assert standard_error(one, scores) == pytest.approx((logs[one] - logs[flat]).std() / np.sqrt(120))
+    assert standard_error(one, scores) == pytest.approx(
+        (logs[one] - logs[flat]).std() / np.sqrt(120)
+    )
     assert optimal(scores, value=lower_bound(0.0))[0].tree == best.tree
     assert optimal(scores, value=lower_bound(1e3))[0].tree == flat
-    assert len(one_standard_error(lda(), [flat, best.tree], x, labels, folds).inner) <= len(best.tree.inner)
-    held = nested(lda(), x, labels, {"flat": lambda scores: flat, "best": lambda scores: optimal(scores)[0].tree}, folds,
-                  inner=lambda labels: stratified_folds(labels, 3))
+    assert len(one_standard_error(lda(), [flat, best.tree], x, labels, folds).inner) <= len(
+        best.tree.inner
+    )
+    held = nested(
+        lda(),
+        x,
+        labels,
+        {"flat": lambda scores: flat, "best": lambda scores: optimal(scores)[0].tree},
+        folds,
+        inner=lambda labels: stratified_folds(labels, 3),
+    )
     assert held["flat"].log_scores == pytest.approx(logs[flat]) and len(held["best"].trees) == 3
     assert held["best"].hits.mean() > 0.5
 
@@ -169,8 +210,13 @@ def test_refusals():
         with pytest.raises(ValueError, match=match):
             node_scores(lda(), train, validation, **settings)
 
-    refused(r"validation must hold examples of every class, got none of \[2\]", validation=(x[y < 2], y[y < 2]))
-    refused(r"validation must hold no class besides \[0, 1\], got \[2\]", train=(x[y < 2], y[y < 2]))
+    refused(
+        r"validation must hold examples of every class, got none of \[2\]",
+        validation=(x[y < 2], y[y < 2]),
+    )
+    refused(
+        r"validation must hold no class besides \[0, 1\], got \[2\]", train=(x[y < 2], y[y < 2])
+    )
     refused(r"train must hold examples of every class, got none of \[3\]", concepts=range(4))
     refused("at least two classes, got \\[0\\]", (x, 0 * y), (x, 0 * y))
     bad = x.copy()
@@ -180,7 +226,9 @@ def test_refusals():
     refused("validation must have the 3 features of train, got 2", validation=(x[:, :2], y))
     refused("at most 3 nodes, got 3 classes with 7; use beam_search", most=3)
     refused("every subset .* got none for", (0 * x, y))
-    with pytest.raises(ValueError, match="at most 2 partitions of all classes, got 3 classes with 3"):
+    with pytest.raises(
+        ValueError, match="at most 2 partitions of all classes, got 3 classes with 3"
+    ):
         beam_search(lda(), good, good, most=2)
     with pytest.raises(ValueError, match="take stratified_folds"):
         cross_fitted(lda(), x, y, np.zeros(3))

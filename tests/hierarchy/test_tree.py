@@ -1,4 +1,5 @@
-"""A tree is the same whatever form it came in; what it tells of its nodes is what a graph library finds."""
+"""A tree is the same whatever form it came in; what it tells of its nodes is what a graph library
+finds."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from jaxmeta.hierarchy._count import count, count_binary, unrank, unrank_binary
 from jaxmeta.hierarchy._dag import Dag, edges, leaf_log_probabilities
 from jaxmeta.hierarchy._tree import Tree
 
-NAMES = st.lists(st.text("ab '(),:;[]é\"", min_size=1, max_size=4), min_size=1, max_size=8, unique=True)
+NAMES = st.lists(
+    st.text("ab '(),:;[]é\"", min_size=1, max_size=4), min_size=1, max_size=8, unique=True
+)
 quick = settings(max_examples=60, deadline=None)
 
 
@@ -36,10 +39,20 @@ def test_every_form_gives_the_tree_back(tree, random):
     renumbered = Tree(parents, [tree.concepts[leaf] for leaf in leaves])
 
     def shuffled(part):
-        return random.sample([shuffled(child) for child in part], len(part)) if isinstance(part, tuple) else part
+        return (
+            random.sample([shuffled(child) for child in part], len(part))
+            if isinstance(part, tuple)
+            else part
+        )
 
-    forms = [Tree(tree.parents, tree.concepts), renumbered, Tree.from_nested(tree.nested()),
-             Tree.from_nested(shuffled(tree.nested())), Tree.from_networkx(tree.networkx()), Tree.from_newick(tree.newick())]
+    forms = [
+        Tree(tree.parents, tree.concepts),
+        renumbered,
+        Tree.from_nested(tree.nested()),
+        Tree.from_nested(shuffled(tree.nested())),
+        Tree.from_networkx(tree.networkx()),
+        Tree.from_newick(tree.newick()),
+    ]
     for form in forms:
         assert form == tree and hash(form) == hash(tree) and form.clades == tree.clades
         assert form.heights == tree.heights
@@ -62,10 +75,14 @@ def test_relations_are_those_of_the_graph(tree):
         assert set(np.flatnonzero(tree.members[node])) == under
         assert set(tree.children[node]) == set(graph.successors(node))
         assert tree.depths[node] == networkx.shortest_path_length(graph, tree.root, node)
-        assert tree.heights[node] == max(networkx.shortest_path_length(graph, node, leaf) for leaf in under)
+        assert tree.heights[node] == max(
+            networkx.shortest_path_length(graph, node, leaf) for leaf in under
+        )
         assert not tree.children[node] or len(tree.children[node]) > 1
     for i in range(tree.size):
-        assert set(np.flatnonzero(tree.paths[i])) == set(networkx.shortest_path(graph, tree.root, i))
+        assert set(np.flatnonzero(tree.paths[i])) == set(
+            networkx.shortest_path(graph, tree.root, i)
+        )
         for j in range(tree.size):
             lowest = networkx.lowest_common_ancestor(graph, i, j)
             assert tree.ancestors[i, j] == lowest
@@ -78,7 +95,11 @@ def test_relations_are_those_of_the_graph(tree):
 
 
 @quick
-@given(st.integers(2, 12), st.sampled_from(["single", "complete", "average", "ward", "centroid", "median"]), st.integers(0, 99))
+@given(
+    st.integers(2, 12),
+    st.sampled_from(["single", "complete", "average", "ward", "centroid", "median"]),
+    st.integers(0, 99),
+)
 def test_linkages_come_and_go(size, method, seed):
     points = np.random.default_rng(seed).normal(size=(size, 3))
     linkage = scipy_hierarchy.linkage(points, method)
@@ -98,7 +119,14 @@ def test_a_wide_node_becomes_a_linkage_at_one_height():
 
 
 def test_text():
-    assert str(Tree.from_nested((1, (2, 3, (5, 4)), 6))).splitlines() == ["┬ 1", "├┬ 2", "│├ 3", "│└┬ 4", "│ └ 5", "└ 6"]
+    assert str(Tree.from_nested((1, (2, 3, (5, 4)), 6))).splitlines() == [
+        "┬ 1",
+        "├┬ 2",
+        "│├ 3",
+        "│└┬ 4",
+        "│ └ 5",
+        "└ 6",
+    ]
     assert str(Tree.star(["only"])) == " only"
 
 
@@ -106,7 +134,13 @@ def test_newick_of_others():
     tree = Tree.from_newick(" [a comment] ( (b:1, 'it''s' :1)x:2 , c:3 )root ;")
     assert tree == Tree.from_nested((("b", "it's"), "c"))
     assert tree.heights == (0, 0, 0, 3, 1)
-    assert Tree.from_newick("((b:1,d:1):2,c:1);").heights == (0, 0, 0, 2, 1)  # leaves not level: edges are counted
+    assert Tree.from_newick("((b:1,d:1):2,c:1);").heights == (
+        0,
+        0,
+        0,
+        2,
+        1,
+    )  # leaves not level: edges are counted
     assert Tree.from_newick("only;") == Tree.star(["only"])
 
 
@@ -116,7 +150,11 @@ def test_names():
     assert tree.renamed(["x", "y", "z"]) == Tree.from_nested(("x", ("z", "y")))
     assert tree.renamed({2: "b", 10: 2, "b": 10}) == Tree.from_nested(("b", (10, 2)))
     assert tree.over(["b", 2, 10]) is tree
-    assert Tree.star(1).parents == (-1,) and Tree.star(1).root == 0 and Tree.star("ab").nested() == ("a", "b")
+    assert (
+        Tree.star(1).parents == (-1,)
+        and Tree.star(1).root == 0
+        and Tree.star("ab").nested() == ("a", "b")
+    )
 
 
 def test_deep_trees_do_not_recurse():
@@ -125,50 +163,63 @@ def test_deep_trees_do_not_recurse():
         nested = (leaf, nested)
     tree = Tree.from_nested(nested)
     assert max(tree.depths) == 1999 and tree.ancestors[0, 1999] == tree.root
-    for form in (Tree.from_nested(tree.nested()), Tree.from_newick(tree.newick()).renamed(sorted(range(2000), key=str)),
-                 Tree.from_networkx(tree.networkx()), Tree.from_linkage(tree.linkage())):
+    for form in (
+        Tree.from_nested(tree.nested()),
+        Tree.from_newick(tree.newick()).renamed(sorted(range(2000), key=str)),
+        Tree.from_networkx(tree.networkx()),
+        Tree.from_linkage(tree.linkage()),
+    ):
         assert form == tree
     assert Dag.from_tree(tree).nodes == 3999
 
 
-@pytest.mark.parametrize("make, words", [
-    (lambda: Tree(()), r"one root, got 0"),
-    (lambda: Tree((-1, 0, 0, -1)), r"one root, got 2 \(nodes \[0, 3\]\)"),
-    (lambda: Tree((-1, 0, 0, 3)), "a cycle through node 3"),
-    (lambda: Tree((1, 2, 0)), "a cycle through node 0"),
-    (lambda: Tree((-1, 0, 5)), "0 to 2, or -1 for the root, got 5 at node 2"),
-    (lambda: Tree((-1, 0)), "at least two children, got one for node 0"),
-    (lambda: Tree((-1, 0, 0), "abc"), "name the 2 nodes without children, got 3"),
-    (lambda: Tree((-1, 0, 0), "aa"), "must differ, got 'a' more than once"),
-    (lambda: Tree((-1, 0, 0), ([], [])), "names that can be sorted"),
-    (lambda: Tree((-1, 0, 0), (1j, 2j)), "names that can be sorted"),
-    (lambda: Tree((-1, 0, 0), None, (1, 0)), "one a node, 3, got 2"),
-    (lambda: Tree((-1, 0, 0), None, (1, 0, 2)), "got 2.0 at node 2 under 1.0"),
-    (lambda: Tree((-1, 0, 0), None, (1, 0, np.nan)), "got nan at node 2"),
-    (lambda: Tree.from_nested((0, ())), "got \\(\\); leave it out"),
-    (lambda: Tree.from_nested((0, (1,))), "got one for node"),
-    (lambda: Tree.star("ab").leaf("c"), "one of the tree's \\('a', 'b'\\), got 'c'"),
-    (lambda: Tree.star("ab").over("bc"), "lacks \\['c'\\] and has \\['a'\\]"),
-    (lambda: Tree.from_networkx(networkx.DiGraph([(0, 1), (0, 2), (1, 3), (2, 3)])), "several for \\[3\\]; use jaxmeta.*Dag"),
-    (lambda: Tree.from_newick("(a,b)"), "got its end at character 5"),
-    (lambda: Tree.from_newick("(a,b);c"), "got 'c' at character 6"),
-    (lambda: Tree.from_newick("(a,);"), "got a leaf without a name"),
-    (lambda: Tree.from_newick("(a,b));"), "got '\\)'"),
-    (lambda: Tree.from_newick("((a,b);"), "got ';'"),
-    (lambda: Tree.from_newick("a,b;"), "got ','"),
-    (lambda: Tree.from_newick("(a b,c);"), "got 'b' at character 2"),
-    (lambda: Tree.from_newick("(a:x,b);"), "got 'x'"),
-    (lambda: Tree.from_newick("a(b,c);"), "got '\\('"),
-    (lambda: Tree.from_newick(":1;"), "got ':'"),
-    (lambda: Dag(((1,), (0,))), "a cycle through node"),
-    (lambda: Dag(((), (0,), (0, 3), (0, 4), (3, 2))), "a cycle through node"),
-    (lambda: Dag(((), ())), "one root, got 2"),
-    (lambda: Dag(((), (0,))), "at least two children, got one for node 0"),
-    (lambda: Dag(((), (0, 0), (0,))), "parents must differ, got \\(0, 0\\) at node 1"),
-    (lambda: Dag(((), (0,), (-1,))), "got -1 at node 2"),
-    (lambda: Dag(((), (0,), (0,)), "aa"), "must differ"),
-    (lambda: leaf_log_probabilities(Tree.star(3), jnp.zeros((2, 4))), "must be \\[..., 3\\].* got shape \\(2, 4\\)"),
-])
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Tree(()), r"one root, got 0"),
+        (lambda: Tree((-1, 0, 0, -1)), r"one root, got 2 \(nodes \[0, 3\]\)"),
+        (lambda: Tree((-1, 0, 0, 3)), "a cycle through node 3"),
+        (lambda: Tree((1, 2, 0)), "a cycle through node 0"),
+        (lambda: Tree((-1, 0, 5)), "0 to 2, or -1 for the root, got 5 at node 2"),
+        (lambda: Tree((-1, 0)), "at least two children, got one for node 0"),
+        (lambda: Tree((-1, 0, 0), "abc"), "name the 2 nodes without children, got 3"),
+        (lambda: Tree((-1, 0, 0), "aa"), "must differ, got 'a' more than once"),
+        (lambda: Tree((-1, 0, 0), ([], [])), "names that can be sorted"),
+        (lambda: Tree((-1, 0, 0), (1j, 2j)), "names that can be sorted"),
+        (lambda: Tree((-1, 0, 0), None, (1, 0)), "one a node, 3, got 2"),
+        (lambda: Tree((-1, 0, 0), None, (1, 0, 2)), "got 2.0 at node 2 under 1.0"),
+        (lambda: Tree((-1, 0, 0), None, (1, 0, np.nan)), "got nan at node 2"),
+        (lambda: Tree.from_nested((0, ())), "got \\(\\); leave it out"),
+        (lambda: Tree.from_nested((0, (1,))), "got one for node"),
+        (lambda: Tree.star("ab").leaf("c"), "one of the tree's \\('a', 'b'\\), got 'c'"),
+        (lambda: Tree.star("ab").over("bc"), "lacks \\['c'\\] and has \\['a'\\]"),
+        (
+            lambda: Tree.from_networkx(networkx.DiGraph([(0, 1), (0, 2), (1, 3), (2, 3)])),
+            "several for \\[3\\]; use jaxmeta.*Dag",
+        ),
+        (lambda: Tree.from_newick("(a,b)"), "got its end at character 5"),
+        (lambda: Tree.from_newick("(a,b);c"), "got 'c' at character 6"),
+        (lambda: Tree.from_newick("(a,);"), "got a leaf without a name"),
+        (lambda: Tree.from_newick("(a,b));"), "got '\\)'"),
+        (lambda: Tree.from_newick("((a,b);"), "got ';'"),
+        (lambda: Tree.from_newick("a,b;"), "got ','"),
+        (lambda: Tree.from_newick("(a b,c);"), "got 'b' at character 2"),
+        (lambda: Tree.from_newick("(a:x,b);"), "got 'x'"),
+        (lambda: Tree.from_newick("a(b,c);"), "got '\\('"),
+        (lambda: Tree.from_newick(":1;"), "got ':'"),
+        (lambda: Dag(((1,), (0,))), "a cycle through node"),
+        (lambda: Dag(((), (0,), (0, 3), (0, 4), (3, 2))), "a cycle through node"),
+        (lambda: Dag(((), ())), "one root, got 2"),
+        (lambda: Dag(((), (0,))), "at least two children, got one for node 0"),
+        (lambda: Dag(((), (0, 0), (0,))), "parents must differ, got \\(0, 0\\) at node 1"),
+        (lambda: Dag(((), (0,), (-1,))), "got -1 at node 2"),
+        (lambda: Dag(((), (0,), (0,)), "aa"), "must differ"),
+        (
+            lambda: leaf_log_probabilities(Tree.star(3), jnp.zeros((2, 4))),
+            "must be \\[..., 3\\].* got shape \\(2, 4\\)",
+        ),
+    ],
+)
 def test_refusals(make, words):
     with pytest.raises(ValueError, match=words):
         make()
@@ -181,7 +232,7 @@ SHARED = Dag.from_nested(((0, (1, 2)), ((1, 2), 3, 0), 4))
 
 def test_a_graph_is_the_same_in_every_numbering_and_equal_nodes_are_one():
     assert SHARED.nodes == 5 + 4 and SHARED.path_counts == (2, 2, 2, 1, 1)
-    assert SHARED.children[SHARED.root:] == ((4, 6, 7), (0, 3, 8), (0, 8), (1, 2))
+    assert SHARED.children[SHARED.root :] == ((4, 6, 7), (0, 3, 8), (0, 8), (1, 2))
     random = np.random.default_rng(0)
     for _ in range(5):
         order = random.permutation(SHARED.nodes).tolist()
@@ -193,7 +244,9 @@ def test_a_graph_is_the_same_in_every_numbering_and_equal_nodes_are_one():
     assert again == SHARED and hash(again) == hash(SHARED)
     for node in SHARED.networkx():
         under = networkx.descendants(SHARED.networkx(), node) | {node}
-        assert set(np.flatnonzero(SHARED.members[node])) == {leaf for leaf in under if leaf < SHARED.size}
+        assert set(np.flatnonzero(SHARED.members[node])) == {
+            leaf for leaf in under if leaf < SHARED.size
+        }
 
 
 @quick
@@ -201,11 +254,17 @@ def test_a_graph_is_the_same_in_every_numbering_and_equal_nodes_are_one():
 def test_a_tree_is_a_graph(tree):
     dag = Dag.from_tree(tree)
     assert dag == Dag.from_nested(tree.nested()) and set(dag.path_counts) == {1}
-    assert {frozenset(dag.concepts[leaf] for leaf in np.flatnonzero(row)) for row in dag.members[dag.size:]} == tree.clades
+    assert {
+        frozenset(dag.concepts[leaf] for leaf in np.flatnonzero(row))
+        for row in dag.members[dag.size :]
+    } == tree.clades
     assert Tree.from_networkx(dag.networkx()) == tree
 
 
-@pytest.mark.parametrize("hierarchy", [SHARED, Tree.from_nested((0, (1, (2, 3), 4))), Tree.star(1), Dag.from_nested((0, 1))])
+@pytest.mark.parametrize(
+    "hierarchy",
+    [SHARED, Tree.from_nested((0, (1, (2, 3), 4))), Tree.star(1), Dag.from_nested((0, 1))],
+)
 def test_leaf_probabilities_sum_over_paths(hierarchy):
     pairs = edges(hierarchy).tolist()
     random = np.random.default_rng(1)
@@ -213,12 +272,23 @@ def test_leaf_probabilities_sum_over_paths(hierarchy):
     for parent in hierarchy.inner:
         here = [place for place, pair in enumerate(pairs) if pair[0] == parent]
         weights[:, here] /= weights[:, here].sum(1, keepdims=True)
-    found = jnp.exp(jax.jit(lambda values: leaf_log_probabilities(hierarchy, values))(jnp.log(weights)))
-    graph, by_edge = hierarchy.networkx(), {tuple(pair): weights[:, place] for place, pair in enumerate(pairs)}
+    found = jnp.exp(
+        jax.jit(lambda values: leaf_log_probabilities(hierarchy, values))(jnp.log(weights))
+    )
+    graph, by_edge = (
+        hierarchy.networkx(),
+        {tuple(pair): weights[:, place] for place, pair in enumerate(pairs)},
+    )
     assert set(by_edge) == set(graph.edges)
     for leaf in range(hierarchy.size):
-        paths = networkx.all_simple_edge_paths(graph, hierarchy.root, leaf) if hierarchy.size > 1 else [[]]
-        expected = sum(np.prod([by_edge[edge] for edge in path], axis=0) * np.ones(3) for path in paths)
+        paths = (
+            networkx.all_simple_edge_paths(graph, hierarchy.root, leaf)
+            if hierarchy.size > 1
+            else [[]]
+        )
+        expected = sum(
+            np.prod([by_edge[edge] for edge in path], axis=0) * np.ones(3) for path in paths
+        )
         np.testing.assert_allclose(found[:, leaf], expected, rtol=1e-12)
     np.testing.assert_allclose(found.sum(1), 1.0)
 
@@ -231,6 +301,9 @@ def test_leaf_probabilities_are_differentiable():
         return leaf_log_probabilities(SHARED, values)[1]
 
     slope, step = jax.jit(jax.grad(one))(values), 1e-6
-    finite = [(one(values.at[place].add(step)) - one(values.at[place].add(-step))) / (2 * step) for place in (0, 1, 3, 6)]
+    finite = [
+        (one(values.at[place].add(step)) - one(values.at[place].add(-step))) / (2 * step)
+        for place in (0, 1, 3, 6)
+    ]
     np.testing.assert_allclose(slope[jnp.array([0, 1, 3, 6])], finite, atol=1e-8)
     assert np.isfinite(slope).all()

@@ -18,9 +18,16 @@ def contract(model, params, expected):
     np.testing.assert_allclose(jax.jit(model.apply)(params, X), expected, rtol=1e-6)
     several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
     np.testing.assert_allclose(jax.vmap(model.apply, (0, None))(several, X)[1], expected, rtol=1e-6)
-    second = jax.grad(lambda p: sum(jnp.sum(g**2) for g in jax.tree.leaves(
-        jax.grad(lambda p: jnp.sum(model.apply(p, X) ** 2))(p))))(params)
-    assert all(bool(jnp.isfinite(leaf).all()) and bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(second))
+    second = jax.grad(
+        lambda p: sum(
+            jnp.sum(g**2)
+            for g in jax.tree.leaves(jax.grad(lambda p: jnp.sum(model.apply(p, X) ** 2))(p))
+        )
+    )(params)
+    assert all(
+        bool(jnp.isfinite(leaf).all()) and bool(jnp.any(leaf != 0))
+        for leaf in jax.tree.leaves(second)
+    )
 
 
 def test_linen():
@@ -48,7 +55,9 @@ def test_equal_linen_modules_are_one_model_and_programs_are_compiled_once():
             return x * self.scales[0]
 
     assert models.mlp((3,), 2) is models.mlp([3], 2) is not models.mlp((3,), 1)
-    assert models.linen(Listed(np.array([2.0]))).apply({}, X).tolist() == (2 * X).tolist()  # not hashable
+    assert (
+        models.linen(Listed(np.array([2.0]))).apply({}, X).tolist() == (2 * X).tolist()
+    )  # not hashable
 
 
 def test_nnx():

@@ -1,4 +1,5 @@
-"""The fast formulations against lax.conv and the textbook order, in value and derivatives of two orders."""
+"""The fast formulations against lax.conv and the textbook order, in value and derivatives of two
+orders."""
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,14 @@ R = 1e-10
 
 def close(a, b):
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(left, right, rtol=0, atol=R * max(1.0, float(jnp.abs(right).max())))
+        np.testing.assert_allclose(
+            left, right, rtol=0, atol=R * max(1.0, float(jnp.abs(right).max()))
+        )
 
 
 def derivatives(f, arguments):
-    """Value, gradient, and Hessian-vector product by forward over reverse and by reverse over reverse."""
+    """Value, gradient, and Hessian-vector product by forward over reverse and by reverse over
+    reverse."""
     gradient = jax.grad(lambda a: jnp.sum(jnp.sin(f(*a))))
     direction = jax.tree.map(jnp.cos, arguments)
 
@@ -35,9 +39,16 @@ def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize("size, channels, window", [
-    ((7, 7), 3, (3, 3)), ((14, 3), 1, (3, 3)), ((1, 8), 3, (1, 5)), ((6, 6), 3, (1, 1)), ((28, 28), 1, (5, 3)),
-])
+@pytest.mark.parametrize(
+    "size, channels, window",
+    [
+        ((7, 7), 3, (3, 3)),
+        ((14, 3), 1, (3, 3)),
+        ((1, 8), 3, (1, 5)),
+        ((6, 6), 3, (1, 1)),
+        ((28, 28), 1, (5, 3)),
+    ],
+)
 def test_dot_conv_is_lax_conv(size, channels, window):
     arguments = normal(0, 2, *size, channels), normal(1, *window, channels, 4)
     close(derivatives(dot_conv, arguments), derivatives(lax_conv, arguments))
@@ -48,15 +59,24 @@ def plain_block(x, kernel, scale, offset, reference=None):
     z = lax_conv(x.transpose(2, 0, 1, 3), kernel)
     seen = z if reference is None else z[np.asarray(reference)]
     mean, variance = seen.mean((0, 1, 2), keepdims=True), seen.var((0, 1, 2), keepdims=True)
-    z = (z - mean) / jnp.sqrt(variance + EPSILON) * scale.reshape(1, 1, 1, -1) + offset.reshape(1, 1, 1, -1)
+    z = (z - mean) / jnp.sqrt(variance + EPSILON) * scale.reshape(1, 1, 1, -1) + offset.reshape(
+        1, 1, 1, -1
+    )
     return max_pool(jax.nn.relu(z)).transpose(1, 2, 0, 3)
 
 
-@pytest.mark.parametrize("size, channels", [
-    ((7, 7), 1), ((7, 7), 4), ((2, 5), 4),  # narrow patches, Winograd, Winograd at the edge
-    *(pytest.param(*more, marks=pytest.mark.slow) for more in (
-        ((28, 28), 1), ((14, 14), 3), ((7, 7), 3), ((14, 14), 4), ((3, 3), 4))),
-])
+@pytest.mark.parametrize(
+    "size, channels",
+    [
+        ((7, 7), 1),
+        ((7, 7), 4),
+        ((2, 5), 4),  # narrow patches, Winograd, Winograd at the edge
+        *(
+            pytest.param(*more, marks=pytest.mark.slow)
+            for more in (((28, 28), 1), ((14, 14), 3), ((7, 7), 3), ((14, 14), 4), ((3, 3), 4))
+        ),
+    ],
+)
 def test_fused_block_is_the_textbook_order(size, channels):
     scale = jnp.asarray([1.3, -0.7, 0.2, -1.1])
     arguments = normal(0, *size, 4, channels), normal(1, 3, 3, channels, 4), scale, normal(2, 4)
@@ -82,19 +102,29 @@ def test_fused_block_maps_over_everything():
     one = jax.jit(second)
     loop = jnp.stack([one(kernel[t], x[t], scale[t], offset[t]) for t in range(3)])
     close(jax.jit(jax.vmap(second))(kernel, x, scale, offset), loop)
-    close(jax.jit(jax.vmap(second, (0, None, None, None)))(kernel, x[0], scale[0], offset[0])[0], loop[0])
-    close(jax.jit(jax.vmap(second, (None, 0, None, None)))(kernel[0], x, scale[0], offset[0])[0], loop[0])
+    close(
+        jax.jit(jax.vmap(second, (0, None, None, None)))(kernel, x[0], scale[0], offset[0])[0],
+        loop[0],
+    )
+    close(
+        jax.jit(jax.vmap(second, (None, 0, None, None)))(kernel[0], x, scale[0], offset[0])[0],
+        loop[0],
+    )
 
 
 def test_ties_give_finite_derivatives():
     ones = jnp.ones(1)
-    gradient = jax.jit(jax.grad(lambda x: block(x, jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0), ones, ones).sum()))
+    gradient = jax.jit(
+        jax.grad(lambda x: block(x, jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0), ones, ones).sum())
+    )
     assert bool(jnp.isfinite(gradient(jnp.ones((4, 4, 2, 1)))).all())
 
 
 def test_a_value_that_is_not_a_number_stays_visible():
     x = jnp.ones((4, 4, 2, 5)).at[0, 0, 0, 0].set(jnp.nan)
-    assert bool(jnp.isnan(jax.jit(block)(x, normal(0, 3, 3, 5, 2), jnp.ones(2), jnp.zeros(2))).any())
+    assert bool(
+        jnp.isnan(jax.jit(block)(x, normal(0, 3, 3, 5, 2), jnp.ones(2), jnp.zeros(2))).any()
+    )
 
 
 def test_linear_map_derives_and_maps_both_ways():

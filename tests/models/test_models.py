@@ -1,4 +1,5 @@
-"""Every model through one contract: shapes, transformations, dtypes, derivatives, the reference, refusals."""
+"""Every model through one contract: shapes, transformations, dtypes, derivatives, the reference,
+refusals."""
 
 from functools import partial
 
@@ -45,23 +46,40 @@ MODELS = {
 }
 BATCH = {"conv4", "conv4 plain", "conv4_film", "conv_places", "conv1d", "resnet12"}
 # To compile; the whole suite has them.
-COSTLY = {"resnet12", "conv4_film", "conv4 plain", "conv4 layer", "conv4 group", "transformer", "in_context_transformer"}
-each = pytest.mark.parametrize("name", [
-    pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])
+COSTLY = {
+    "resnet12",
+    "conv4_film",
+    "conv4 plain",
+    "conv4 layer",
+    "conv4 group",
+    "transformer",
+    "in_context_transformer",
+}
+each = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS],
+)
 
 
 def setup(name, dtype="float64"):
     model, shape = MODELS[name]
     x = jax.random.normal(jax.random.key(1), shape, dtype)
     leaves, tree = jax.tree.flatten(jax.jit(model.init)(jax.random.key(0), x))
-    keys = jax.random.split(jax.random.key(2), len(leaves))  # away from scale 1, offset 0, with some scales negative
-    leaves = [leaf.astype(dtype) + 0.7 * jax.random.normal(k, leaf.shape, dtype) for k, leaf in zip(keys, leaves)]
+    keys = jax.random.split(
+        jax.random.key(2), len(leaves)
+    )  # away from scale 1, offset 0, with some scales negative
+    leaves = [
+        leaf.astype(dtype) + 0.7 * jax.random.normal(k, leaf.shape, dtype)
+        for k, leaf in zip(keys, leaves)
+    ]
     return model, jax.tree.unflatten(tree, leaves), x
 
 
 def close(a, b, rtol=1e-10):
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(left, right, rtol=0, atol=rtol * max(1.0, float(jnp.abs(right).max())))
+        np.testing.assert_allclose(
+            left, right, rtol=0, atol=rtol * max(1.0, float(jnp.abs(right).max()))
+        )
 
 
 @each
@@ -81,13 +99,21 @@ def test_parameters_are_plain_float32_with_the_documented_names(name):
     model, shape = MODELS[name]
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones(shape, "float32"))
     parts = {"body", "film", "head"} if "film" in name else {"body", "head"}
-    assert type(params) is dict and set(params) == parts and set(params["head"]) == {"kernel", "bias"}
+    assert (
+        type(params) is dict and set(params) == parts and set(params["head"]) == {"kernel", "bias"}
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    names = {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in
-             jax.tree_util.tree_leaves_with_path(params["body"])}
-    assert all(n.split("/")[-2].startswith(("conv", "norm", "dense")) for n in names - {"positions"})
+    names = {
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(params["body"])
+    }
+    assert all(
+        n.split("/")[-2].startswith(("conv", "norm", "dense")) for n in names - {"positions"}
+    )
     if name in BATCH:
-        assert any(n.endswith("norm1/scale") for n in names) and any(n.endswith("norm1/offset") for n in names)
+        assert any(n.endswith("norm1/scale") for n in names) and any(
+            n.endswith("norm1/offset") for n in names
+        )
 
 
 @each
@@ -99,10 +125,17 @@ def test_dtype_is_kept(name, dtype):
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype(dtype)}
 
 
-@pytest.mark.parametrize("make, shape", [
-    (partial(conv4, 3, **SMALL), IMAGES), (partial(conv1d, 3, **SMALL), WINDOWS), (partial(mlp, [6], 3), VECTORS),
-    (partial(resnet12, 3, widths=(4,)), IMAGES), (partial(transformer, 3, width=6, heads=2), WINDOWS),
-], ids=["conv4", "conv1d", "mlp", "resnet12", "transformer"])
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (partial(conv4, 3, **SMALL), IMAGES),
+        (partial(conv1d, 3, **SMALL), WINDOWS),
+        (partial(mlp, [6], 3), VECTORS),
+        (partial(resnet12, 3, widths=(4,)), IMAGES),
+        (partial(transformer, 3, width=6, heads=2), WINDOWS),
+    ],
+    ids=["conv4", "conv1d", "mlp", "resnet12", "transformer"],
+)
 def test_bfloat16_computes_near_float32(make, shape):
     x = jax.random.normal(jax.random.key(1), shape, "float32")
     params = jax.jit(make().init)(jax.random.key(0), x)
@@ -114,7 +147,10 @@ def test_bfloat16_computes_near_float32(make, shape):
 def test_images_of_bytes_are_taken():
     model = conv4(3, **SMALL)
     x = jnp.arange(5 * 81).reshape(IMAGES).astype("uint8")
-    assert jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0), x), x), x).dtype == jnp.float32
+    assert (
+        jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0), x), x), x).dtype
+        == jnp.float32
+    )
 
 
 @each
@@ -123,8 +159,14 @@ def test_second_order_gradients_agree_with_finite_differences(name):
     direction = jax.tree.map(jnp.cos, params)
     gradient = jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(model.apply(p, x)))))
     product = jax.jit(lambda p: jax.jvp(gradient, (p,), (direction,))[1])(params)
-    reverse = jax.jit(jax.grad(lambda p: sum(
-        jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(gradient(p)), jax.tree.leaves(direction)))))(params)
+    reverse = jax.jit(
+        jax.grad(
+            lambda p: sum(
+                jnp.vdot(a, b)
+                for a, b in zip(jax.tree.leaves(gradient(p)), jax.tree.leaves(direction))
+            )
+        )
+    )(params)
     close(product, reverse)
     h = 1e-6
     up, down = (gradient(jax.tree.map(lambda p, d: p + s * d, params, direction)) for s in (h, -h))
@@ -145,27 +187,41 @@ def test_reference_keeps_a_query_from_seeing_other_queries(name):
     assert (moved > 1e-6) == (name in BATCH)
 
 
-@pytest.mark.parametrize("make, shape, features", [
-    (lambda: conv4(**SMALL), (5, 8, 8, 1), (16,)), (lambda: conv_places(**SMALL), IMAGES, (3, 3, 4)),
-    (lambda: conv1d(**SMALL), WINDOWS, (4,)),
-    (lambda: resnet12(widths=(4, 6)), IMAGES, (6,)), (lambda: mlp([6, 5], None), VECTORS, (5,)),
-    (lambda: transformer(width=6, heads=2), WINDOWS, (6,)),
-])
+@pytest.mark.parametrize(
+    "make, shape, features",
+    [
+        (lambda: conv4(**SMALL), (5, 8, 8, 1), (16,)),
+        (lambda: conv_places(**SMALL), IMAGES, (3, 3, 4)),
+        (lambda: conv1d(**SMALL), WINDOWS, (4,)),
+        (lambda: resnet12(widths=(4, 6)), IMAGES, (6,)),
+        (lambda: mlp([6, 5], None), VECTORS, (5,)),
+        (lambda: transformer(width=6, heads=2), WINDOWS, (6,)),
+    ],
+)
 def test_without_outputs_a_model_gives_features(make, shape, features):
     model = make()
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones(shape))
-    assert set(params) == {"body"} and jax.eval_shape(model.apply, params, jnp.ones(shape)).shape == (5, *features)
+    assert set(params) == {"body"} and jax.eval_shape(
+        model.apply, params, jnp.ones(shape)
+    ).shape == (5, *features)
 
 
 def test_a_context_scales_and_shifts_features_that_do_not_see_it():
     encoder = conv4(**SMALL)
-    x, context = jax.random.normal(jax.random.key(0), (5, 8, 8, 1)), jax.random.normal(jax.random.key(1), (3,))
-    joined = jnp.concatenate([x, jnp.broadcast_to(context[None, None, None], (5, 8, 8, 3))], axis=-1)
+    x, context = (
+        jax.random.normal(jax.random.key(0), (5, 8, 8, 1)),
+        jax.random.normal(jax.random.key(1), (3,)),
+    )
+    joined = jnp.concatenate(
+        [x, jnp.broadcast_to(context[None, None, None], (5, 8, 8, 3))], axis=-1
+    )
     model = film(encoder, 2, size=3)
     params = jax.tree.map(lambda leaf: leaf + 0.3, model.init(jax.random.key(2), joined))
     to, head = jax.tree.map(np.asarray, (params["film"], params["head"]))
     gamma, beta = np.split(np.asarray(context) @ to["kernel"] + to["bias"], 2)
-    expected = ((1 + gamma) * np.asarray(encoder.apply(params["body"], x)) + beta) @ head["kernel"] + head["bias"]
+    expected = ((1 + gamma) * np.asarray(encoder.apply(params["body"], x)) + beta) @ head[
+        "kernel"
+    ] + head["bias"]
     close(model.apply(params, joined), expected)
     assert film(encoder, 2, size=3) is model
 
@@ -173,21 +229,39 @@ def test_a_context_scales_and_shifts_features_that_do_not_see_it():
 def test_standard_sizes():
     x = jnp.ones((2, 28, 28, 1), "float32")
     params = jax.eval_shape(conv4(5).init, jax.random.key(0), x)
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 9 * 64 + 3 * 9 * 64 * 64 + 8 * 64 + 64 * 5 + 5
-    wide = jax.eval_shape(resnet12(5, (64, 160, 320, 640)).init, jax.random.key(0), jnp.ones((2, 84, 84, 3), "float32"))
+    assert (
+        sum(leaf.size for leaf in jax.tree.leaves(params))
+        == 9 * 64 + 3 * 9 * 64 * 64 + 8 * 64 + 64 * 5 + 5
+    )
+    wide = jax.eval_shape(
+        resnet12(5, (64, 160, 320, 640)).init,
+        jax.random.key(0),
+        jnp.ones((2, 84, 84, 3), "float32"),
+    )
     assert 12.3e6 < sum(leaf.size for leaf in jax.tree.leaves(wide)) < 12.6e6
 
 
-@pytest.mark.parametrize("model, shape, words", [
-    (conv4(3), (28, 28, 1), r"conv4 takes a batch \[n, h, w, c\].*\(28, 28, 1\).*x\[None\]"),
-    (conv4(3), (2, 8, 28, 1), r"at least 16.*\(8, 28\).*fewer blocks"),
-    (conv1d(3), (2, 28, 28, 1), r"conv1d takes a batch \[n, l, c\]"),
-    (resnet12(3), (2, 84, 84), r"resnet12 takes a batch"),
-    (transformer(3), (28, 28), r"transformer takes a batch \[n, l, c\]"),
-    (mlp([3], 1), (7,), r"mlp takes a batch \[n, features\]"),
-    (film(mlp([3], None), 1, size=7), (2, 7), r"last 7 channels are context, got 7 channels.*join the context"),
-    (conv4(3, norm=group_norm(5), filters=4), (2, 28, 28, 1), r"divides the channels, got 5 groups and 4"),
-])
+@pytest.mark.parametrize(
+    "model, shape, words",
+    [
+        (conv4(3), (28, 28, 1), r"conv4 takes a batch \[n, h, w, c\].*\(28, 28, 1\).*x\[None\]"),
+        (conv4(3), (2, 8, 28, 1), r"at least 16.*\(8, 28\).*fewer blocks"),
+        (conv1d(3), (2, 28, 28, 1), r"conv1d takes a batch \[n, l, c\]"),
+        (resnet12(3), (2, 84, 84), r"resnet12 takes a batch"),
+        (transformer(3), (28, 28), r"transformer takes a batch \[n, l, c\]"),
+        (mlp([3], 1), (7,), r"mlp takes a batch \[n, features\]"),
+        (
+            film(mlp([3], None), 1, size=7),
+            (2, 7),
+            r"last 7 channels are context, got 7 channels.*join the context",
+        ),
+        (
+            conv4(3, norm=group_norm(5), filters=4),
+            (2, 28, 28, 1),
+            r"divides the channels, got 5 groups and 4",
+        ),
+    ],
+)
 def test_refuses_inputs_of_another_shape(model, shape, words):
     with pytest.raises(ValueError, match=words):
         model.init(jax.random.key(0), jnp.ones(shape))
@@ -196,7 +270,9 @@ def test_refuses_inputs_of_another_shape(model, shape, words):
 @each
 def test_refuses_other_channels_than_at_init(name):
     model, params, x = setup(name)
-    with pytest.raises(ValueError, match=r"was made with a kernel of shape .* give inputs like those of init"):
+    with pytest.raises(
+        ValueError, match=r"was made with a kernel of shape .* give inputs like those of init"
+    ):
         model.apply(params, jnp.concatenate([x, x], -1))
 
 
@@ -221,6 +297,8 @@ def test_a_margin_is_zeros_around_the_image_so_that_nothing_is_dropped():
     padded = jnp.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)))
     np.testing.assert_array_equal(wide.apply(params, image), plain.apply(params, padded))
     corner = jnp.zeros_like(image).at[:, -1, -1].set(1.0)
-    assert float(jnp.abs(wide.apply(params, image + corner) - wide.apply(params, image)).max()) > 1e-3
+    assert (
+        float(jnp.abs(wide.apply(params, image + corner) - wide.apply(params, image)).max()) > 1e-3
+    )
     with pytest.raises(ValueError, match="spatial size of at least 4, got \\(3, 3\\)"):
         wide.init(jax.random.key(0), image[:, :3, :3])

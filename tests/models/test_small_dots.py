@@ -30,7 +30,9 @@ def test_every_kind_is_the_product_of_its_name(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_derivatives_of_two_orders_are_those_of_finite_differences(kind):
     a, b = (normal(i, *shape) for i, shape in enumerate(KINDS[kind]))
-    check_grads(jax.jit(lambda a, b: jnp.sin(_bind(kind, a, b))), (a, b), order=2, modes=("fwd", "rev"))
+    check_grads(
+        jax.jit(lambda a, b: jnp.sin(_bind(kind, a, b))), (a, b), order=2, modes=("fwd", "rev")
+    )
 
 
 def derivatives(f, *arguments):
@@ -38,8 +40,13 @@ def derivatives(f, *arguments):
     gradient = jax.grad(lambda a: jnp.sum(jnp.sin(f(*a))))
     direction = jax.tree.map(jnp.cos, arguments)
     along = lambda a: sum(jnp.vdot(g, d) for g, d in zip(gradient(a), direction))
-    return (f(*arguments), gradient(arguments), jax.jvp(gradient, (arguments,), (direction,))[1], jax.grad(along)(arguments),
-            jax.grad(lambda a: sum(jnp.sum(jnp.sin(g)) for g in jax.grad(along)(a)))(arguments))
+    return (
+        f(*arguments),
+        gradient(arguments),
+        jax.jvp(gradient, (arguments,), (direction,))[1],
+        jax.grad(along)(arguments),
+        jax.grad(lambda a: sum(jnp.sum(jnp.sin(g)) for g in jax.grad(along)(a)))(arguments),
+    )
 
 
 def close(left, right):
@@ -50,20 +57,32 @@ def close(left, right):
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0), (2, 1)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_mapped_is_the_loop_over_the_tasks_to_the_third_order(kind, axes):
-    arrays = [normal(i, *shape) if axis is None else jnp.moveaxis(normal(i, 3, *shape), 0, axis)
-              for i, (shape, axis) in enumerate(zip(KINDS[kind], axes))]
+    arrays = [
+        normal(i, *shape) if axis is None else jnp.moveaxis(normal(i, 3, *shape), 0, axis)
+        for i, (shape, axis) in enumerate(zip(KINDS[kind], axes))
+    ]
     one = partial(derivatives, partial(_bind, kind))
     mapped = jax.jit(jax.vmap(one, axes))(*arrays)
     plain = partial(derivatives, lambda a, b: _dot(a, b, kind))
-    each = [jax.jit(plain)(*(x if axis is None else jnp.take(x, t, axis) for x, axis in zip(arrays, axes)))
-            for t in range(3)]
+    each = [
+        jax.jit(plain)(
+            *(x if axis is None else jnp.take(x, t, axis) for x, axis in zip(arrays, axes))
+        )
+        for t in range(3)
+    ]
     close(mapped, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("inner, outer", [((0, 0), (0, None)), ((0, None), (0, 0)), ((None, 0), (0, None)), ((0, 0), (0, 0))])
+@pytest.mark.parametrize(
+    "inner, outer",
+    [((0, 0), (0, None)), ((0, None), (0, 0)), ((None, 0), (0, None)), ((0, 0), (0, 0))],
+)
 def test_maps_nest(kind, inner, outer):
-    sizes = [[size for size, axis in ((2, far), (3, near)) if axis == 0] for near, far in zip(inner, outer)]
+    sizes = [
+        [size for size, axis in ((2, far), (3, near)) if axis == 0]
+        for near, far in zip(inner, outer)
+    ]
     a, b = (normal(i, *size, *shape) for i, (size, shape) in enumerate(zip(sizes, KINDS[kind])))
     nested = lambda f: jax.jit(jax.vmap(jax.vmap(f, inner), outer))(a, b)
     close(nested(partial(_bind, kind)), nested(lambda a, b: _dot(a, b, kind)))
@@ -73,7 +92,11 @@ def test_maps_nest(kind, inner, outer):
 def test_the_shape_told_is_the_shape_made(kind):
     a, b = (normal(i, *shape) for i, shape in enumerate(KINDS[kind]))
     told = jax.eval_shape(partial(_bind, kind), a, b)
-    assert told.shape == _bind(kind, a, b).shape == tuple(x.shape[axis] for x, axis in zip((a, b), _KEPT[kind]))
+    assert (
+        told.shape
+        == _bind(kind, a, b).shape
+        == tuple(x.shape[axis] for x, axis in zip((a, b), _KEPT[kind]))
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

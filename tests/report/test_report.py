@@ -1,4 +1,5 @@
-"""Pictures: drawn for images and windows, for methods with and without inner steps, and refused where files are missing."""
+"""Pictures: drawn for images and windows, for methods with and without inner steps, and refused
+where files are missing."""
 
 import json
 
@@ -8,25 +9,44 @@ import pytest
 from jaxmeta import data, report
 
 RESULTS = {
-    "ways": 3, "shots": 1, "inner_steps": 2, "episodes": 10,
-    **{name: {"accuracy": 0.5, "half": 0.1} for name in ("trained", "untrained", "from_scratch", "raw_means")},
-    "curves": {"trained": [0.3, 0.4, 0.6], "untrained": [0.3, 0.3, 0.4], "from_scratch": [0.3] * 21},
+    "ways": 3,
+    "shots": 1,
+    "inner_steps": 2,
+    "episodes": 10,
+    **{
+        name: {"accuracy": 0.5, "half": 0.1}
+        for name in ("trained", "untrained", "from_scratch", "raw_means")
+    },
+    "curves": {
+        "trained": [0.3, 0.4, 0.6],
+        "untrained": [0.3, 0.3, 0.4],
+        "from_scratch": [0.3] * 21,
+    },
 }
 SHAPES = {"image": (28, 28, 1), "colour": (8, 8, 3), "window": (64, 6)}
 
 
 def episode(shape, ways=3, shots=1, queries=4):
     rng = np.random.default_rng(0)
-    return report.Episode(rng.random((ways, shots, *shape)), rng.random((ways, queries, *shape)),
-                          rng.integers(0, ways, (ways, queries)))
+    return report.Episode(
+        rng.random((ways, shots, *shape)),
+        rng.random((ways, queries, *shape)),
+        rng.integers(0, ways, (ways, queries)),
+    )
 
 
 @pytest.fixture
 def run(tmp_path):
-    records = [{"step": step, "split": "train", "accuracy": 0.2 + step / 100} for step in range(10, 60, 10)]
-    records += [{"step": 25, "split": "validation", "accuracy": 0.4, "accuracy_half": 0.05},
-                {"step": 50, "split": "validation", "accuracy": 0.5, "accuracy_half": None}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    records = [
+        {"step": step, "split": "train", "accuracy": 0.2 + step / 100} for step in range(10, 60, 10)
+    ]
+    records += [
+        {"step": 25, "split": "validation", "accuracy": 0.4, "accuracy_half": 0.05},
+        {"step": 50, "split": "validation", "accuracy": 0.5, "accuracy_half": None},
+    ]
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(record) + "\n" for record in records)
+    )
     return tmp_path
 
 

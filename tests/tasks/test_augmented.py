@@ -17,7 +17,9 @@ def drawing():
 
 
 def test_every_example_is_changed_by_a_draw_of_its_own_and_nothing_else_is():
-    sample = jm.episodes(jm.pool(np.zeros((40, 3), np.float32), np.arange(40) % 4), ways=3, shots=2, queries=3)
+    sample = jm.episodes(
+        jm.pool(np.zeros((40, 3), np.float32), np.arange(40) % 4), ways=3, shots=2, queries=3
+    )
     changed = augmented(sample, lambda key, x: x + jax.random.uniform(key, x.shape, x.dtype))
     task = jax.jit(changed)(jax.random.key(0))
     values = np.concatenate([task.support.x, task.query.x]).ravel()
@@ -33,7 +35,9 @@ def test_warps_of_no_strength_change_nothing_and_of_shift_alone_move(drawing):
     moved = warps(turn=0, stretch=0, shear=0, shift=3, bend=0, pen=0)(jax.random.key(1), drawing)
     rows = jnp.arange(28.0, dtype=jnp.float32)
     for axis in (0, 1):
-        before, after = (float((image.sum((1 - axis, 2)) @ rows) / image.sum()) for image in (drawing, moved))
+        before, after = (
+            float((image.sum((1 - axis, 2)) @ rows) / image.sum()) for image in (drawing, moved)
+        )
         assert 0.01 < abs(before - after) < 3
     assert moved.sum() == pytest.approx(float(drawing.sum()), rel=1e-5)
 

@@ -1,4 +1,5 @@
-"""Episodes: what they hold, that they cannot leak, that they are drawn fairly, and what they refuse."""
+"""Episodes: what they hold, that they cannot leak, that they are drawn fairly, and what they
+refuse."""
 
 import hashlib
 import itertools
@@ -37,8 +38,11 @@ def test_support_and_query_are_disjoint_and_of_the_classes_their_labels_say():
     for support, query in zip(tasks.support.x[..., 0], tasks.query.x[..., 0]):
         seen = np.concatenate([support, query]).astype(int)
         assert len(set(seen.tolist())) == 15  # no example twice
-        classes = [set((part.astype(int) // EACH).reshape(3, -1)[way].tolist())
-                   for way in range(3) for part in (np.asarray(support), np.asarray(query))]
+        classes = [
+            set((part.astype(int) // EACH).reshape(3, -1)[way].tolist())
+            for way in range(3)
+            for part in (np.asarray(support), np.asarray(query))
+        ]
         assert all(len(one) == 1 for one in classes)
         assert [min(one) for one in classes[::2]] == [min(one) for one in classes[1::2]]
         assert len({min(one) for one in classes}) == 3  # no class twice
@@ -57,10 +61,15 @@ def test_variants_multiply_each_turn_mirrored_and_not():
     eight = each_of(rotations, reflections)
     found = {np.asarray(eight.apply(image, index)).tobytes() for index in range(eight.count)}
     turned = [np.rot90(image, turn) for turn in range(4)]
-    assert eight.count == 8 and found == {part.tobytes() for each in turned for part in (each, each[:, ::-1])}
+    assert eight.count == 8 and found == {
+        part.tobytes() for each in turned for part in (each, each[:, ::-1])
+    }
     assert each_of(rotations, reflections) is eight
-    assert all((original.apply(image, 0) == each_of(original, reflections).apply(image, index)).all() == (index == 0)
-               for index in range(2))
+    assert all(
+        (original.apply(image, 0) == each_of(original, reflections).apply(image, index)).all()
+        == (index == 0)
+        for index in range(2)
+    )
 
 
 def test_rotations_are_classes_of_their_own():
@@ -70,9 +79,14 @@ def test_rotations_are_classes_of_their_own():
     task = sample(jax.random.key(0))
     assert task.support.x.dtype == jnp.float32 and float(task.support.x.max()) == 1.0
     turns = np.stack([np.rot90(images[0, :, :, 0], turn) for turn in range(4)])
-    which = [int(np.argmax([(np.asarray(x[..., 0] * 255) == turn).all() for turn in turns])) for x in task.support.x]
+    which = [
+        int(np.argmax([(np.asarray(x[..., 0] * 255) == turn).all() for turn in turns]))
+        for x in task.support.x
+    ]
     assert sorted(which) == sorted(4 * [0, 1, 2, 3])
-    np.testing.assert_array_equal(task.support.x, task.query.x)  # support and query of a class are turned alike
+    np.testing.assert_array_equal(
+        task.support.x, task.query.x
+    )  # support and query of a class are turned alike
 
 
 def test_groups_keep_episodes_apart():
@@ -80,7 +94,9 @@ def test_groups_keep_episodes_apart():
     sample = jm.episodes(jm.pool(tagged(), LABELS, groups), ways=4, shots=1, queries=2)
     tasks = draw(sample, 200)
     for part in (tasks.support.x, tasks.query.x):
-        np.testing.assert_array_equal(groups[part[..., 0].astype(int)], np.broadcast_to(tasks.node[:, None], part.shape[:2]))
+        np.testing.assert_array_equal(
+            groups[part[..., 0].astype(int)], np.broadcast_to(tasks.node[:, None], part.shape[:2])
+        )
     assert set(np.asarray(tasks.node).tolist()) == {0, 1}
 
 
@@ -92,12 +108,16 @@ def test_a_group_with_too_few_classes_is_never_drawn():
 
 def test_classes_with_too_few_examples_are_left_out():
     keep = ~((LABELS == 0) & (np.arange(len(LABELS)) >= 2))
-    sample = jm.episodes(jm.pool(tagged()[keep], LABELS[keep]), ways=CLASSES - 1, shots=1, queries=2)
+    sample = jm.episodes(
+        jm.pool(tagged()[keep], LABELS[keep]), ways=CLASSES - 1, shots=1, queries=2
+    )
     assert float(draw(sample, 50).support.x.min()) >= 2
 
 
 def test_the_data_are_an_argument_of_the_compiled_program():
-    sample = jm.episodes(jm.pool(np.zeros((2 * EACH, 64, 64, 1), np.uint8), np.repeat([0, 1], EACH)), 2, 1, 1)
+    sample = jm.episodes(
+        jm.pool(np.zeros((2 * EACH, 64, 64, 1), np.uint8), np.repeat([0, 1], EACH)), 2, 1, 1
+    )
     lowered = jax.jit(lambda sample, key: sample(key)).lower(sample, jax.random.key(0))
     assert len(lowered.as_text()) < 100_000
 
@@ -127,7 +147,9 @@ def test_sessions_learn_in_one_and_judge_in_the_other():
     for part, session in ((tasks.support, 0), (tasks.query, 1)):
         x = np.asarray(part.x[..., 0], int)
         np.testing.assert_array_equal(x // 1000, session)
-        np.testing.assert_array_equal(x % 1000 // 100, np.broadcast_to(tasks.node[:, None], x.shape))
+        np.testing.assert_array_equal(
+            x % 1000 // 100, np.broadcast_to(tasks.node[:, None], x.shape)
+        )
         np.testing.assert_array_equal(x % 100 // 10, part.y)  # classes keep their numbers
         assert set((x % 10).ravel().tolist()) == {0, 1, 2}
     assert (tasks.query.x[:, ::2] != tasks.query.x[:, 1::2]).all()  # without replacement
@@ -136,9 +158,14 @@ def test_sessions_learn_in_one_and_judge_in_the_other():
 
 def test_refused_sessions():
     first, second = two_sessions()
-    with pytest.raises(ValueError, match="need a group with as many of every class, got at most 3 and 3; take fewer"):
+    with pytest.raises(
+        ValueError,
+        match="need a group with as many of every class, got at most 3 and 3; take fewer",
+    ):
         sessions(first, second, shots=1, queries=4)
-    with pytest.raises(ValueError, match=r"same groups and classes, got \[G, C\] of \(3, 2\) and \(1, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"same groups and classes, got \[G, C\] of \(3, 2\) and \(1, 7\)"
+    ):
         sessions(first, jm.pool(tagged(), LABELS), 1, 1)
     with pytest.raises(ValueError, match="shots must be at least 1, got 0"):
         sessions(first, second, 0, 1)
@@ -153,7 +180,11 @@ def test_a_stream_gives_the_episodes_that_the_device_draws():
         streamed = next(batches)
         for place in range(2):
             drawn = sample(jax.random.fold_in(jax.random.key(5), 2 * number + place))
-            jax.tree.map(lambda a, b, place=place: np.testing.assert_array_equal(a[place], b), streamed, drawn)
+            jax.tree.map(
+                lambda a, b, place=place: np.testing.assert_array_equal(a[place], b),
+                streamed,
+                drawn,
+            )
 
 
 def test_a_stream_goes_on_where_it_was():
@@ -168,19 +199,24 @@ def test_a_stream_goes_on_where_it_was():
 def test_inductive_marks_the_support_as_the_reference():
     task = jm.episodes(jm.pool(tagged(), LABELS), 2, 1, 3)(jax.random.key(0))
     seen = []
-    jm.inductive(lambda key, learner, trajectory, task: seen.append(task.query))(None, None, None, task)
+    jm.inductive(lambda key, learner, trajectory, task: seen.append(task.query))(
+        None, None, None, task
+    )
     assert seen[0].x.shape == (8, 1)
     np.testing.assert_array_equal(seen[0].reference, [True] * 2 + [False] * 6)
     np.testing.assert_array_equal(seen[0].x[2:], task.query.x)
 
 
-@pytest.mark.parametrize("settings, words", [
-    ({"ways": 8}, "8-way episodes .* need 8 classes .* there are 7; take at most 7 ways"),
-    ({"shots": 9}, "at least 11 examples each, there are 0; at most 6 shots and queries"),
-    ({"ways": 0}, "ways must be at least 1, got 0"),
-    ({"shots": 1.5}, "shots must be a whole number, got 1.5"),
-    ({"queries": -1}, "queries must be at least 1"),
-])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"ways": 8}, "8-way episodes .* need 8 classes .* there are 7; take at most 7 ways"),
+        ({"shots": 9}, "at least 11 examples each, there are 0; at most 6 shots and queries"),
+        ({"ways": 0}, "ways must be at least 1, got 0"),
+        ({"shots": 1.5}, "shots must be a whole number, got 1.5"),
+        ({"queries": -1}, "queries must be at least 1"),
+    ],
+)
 def test_refusals(settings, words):
     with pytest.raises(ValueError, match=words):
         jm.episodes(jm.pool(tagged(), LABELS), **({"ways": 3, "shots": 1, "queries": 2} | settings))
@@ -189,7 +225,9 @@ def test_refusals(settings, words):
 def test_refused_data():
     with pytest.raises(ValueError, match="NaN or infinity in example 1"):
         jm.pool(np.array([[0.0], [np.nan]]), np.array([0, 1]))
-    with pytest.raises(ValueError, match="labels must be a vector of integers .* got shape .* dtype float64"):
+    with pytest.raises(
+        ValueError, match="labels must be a vector of integers .* got shape .* dtype float64"
+    ):
         jm.pool(np.zeros((2, 1)), np.array([0.0, 1.0]))
     with pytest.raises(ValueError, match="one entry an example, got 3 and 2"):
         jm.pool(np.zeros((3, 1)), np.array([0, 1]))
@@ -199,8 +237,12 @@ def test_refused_data():
 
 def test_the_table_lists_every_example_once():
     table = index(LABELS[::-1], np.arange(len(LABELS)) % 2)
-    listed = [int(m) for row, counts in zip(table.members, table.counts) for cell, count in zip(row, counts)
-              for m in cell[:count]]
+    listed = [
+        int(m)
+        for row, counts in zip(table.members, table.counts)
+        for cell, count in zip(row, counts)
+        for m in cell[:count]
+    ]
     assert sorted(listed) == list(range(len(LABELS)))
     drawn = drawer(table, 2, 1, 1)(jax.random.key(0))
     assert drawn.members.shape == (2, 2)
@@ -208,7 +250,9 @@ def test_the_table_lists_every_example_once():
 
 def digest(tree):
     leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
-    return hashlib.sha256(b"".join(leaf.astype(leaf.dtype.kind + "4").tobytes() for leaf in leaves)).hexdigest()[:16]
+    return hashlib.sha256(
+        b"".join(leaf.astype(leaf.dtype.kind + "4").tobytes() for leaf in leaves)
+    ).hexdigest()[:16]
 
 
 def test_a_pool_without_bouts_gives_the_episodes_it_always_gave():
@@ -216,57 +260,95 @@ def test_a_pool_without_bouts_gives_the_episodes_it_always_gave():
     images = np.random.default_rng(0).integers(0, 255, (len(LABELS), 4, 4, 1)).astype(np.float32)
     halves = (np.arange(len(LABELS)) % EACH) // 3
     plain, grouped = jm.pool(tagged(), LABELS), jm.pool(tagged(), LABELS, halves)
-    samplers = {"6c2dd1a5549a2eaf": jm.episodes(plain, 3, 2, 3), "f7d1e484741d308d": jm.episodes(grouped, 4, 1, 2),
-                "4eeb87d022dd5476": jm.episodes(jm.pool(images, LABELS), 16, 1, 1, rotations),
-                "f4f6a079c339e34e": labelled(grouped, 5)}
+    samplers = {
+        "6c2dd1a5549a2eaf": jm.episodes(plain, 3, 2, 3),
+        "f7d1e484741d308d": jm.episodes(grouped, 4, 1, 2),
+        "4eeb87d022dd5476": jm.episodes(jm.pool(images, LABELS), 16, 1, 1, rotations),
+        "f4f6a079c339e34e": labelled(grouped, 5),
+    }
     for known, sample in samplers.items():
         assert digest(draw(sample, 40, seed=3)) == known
-    assert digest(next(iter(jm.stream(images, LABELS, 3, 1, 2, tasks=2, seed=5)))) == "6457b20662048ea4"
+    assert (
+        digest(next(iter(jm.stream(images, LABELS, 3, 1, 2, tasks=2, seed=5))))
+        == "6457b20662048ea4"
+    )
 
 
 def outcomes(sizes, shots, queries):
-    """By enumeration: of every support and query that a fair coin for each bout may lead to, the probability."""
+    """By enumeration: of every support and query that a fair coin for each bout may lead to, the
+    probability."""
     of = np.repeat(np.arange(len(sizes)), sizes)
     found = Counter()
     for coins in itertools.product((True, False), repeat=len(sizes)):
         parts = [np.flatnonzero(np.array(coins)[of] == side) for side in (True, False)]
-        pairs = list(itertools.product(itertools.combinations(parts[0], shots), itertools.combinations(parts[1], queries)))
+        pairs = list(
+            itertools.product(
+                itertools.combinations(parts[0], shots), itertools.combinations(parts[1], queries)
+            )
+        )
         for pair in pairs:
             found[pair] += 1 / len(pairs)
     return {pair: weight / sum(found.values()) for pair, weight in found.items()}
 
 
-@pytest.mark.parametrize("sizes, shots, queries", [
-    ((3, 1, 2), 2, 1), ((1, 1, 1, 1), 1, 2), ((4, 2), 2, 3), ((3, 3, 4, 1), 6, 4), ((1, 3, 1), 2, 2), ((2, 2), 1, 1)])
+@pytest.mark.parametrize(
+    "sizes, shots, queries",
+    [
+        ((3, 1, 2), 2, 1),
+        ((1, 1, 1, 1), 1, 2),
+        ((4, 2), 2, 3),
+        ((3, 3, 4, 1), 6, 4),
+        ((1, 3, 1), 2, 2),
+        ((2, 2), 1, 1),
+    ],
+)
 def test_every_bout_is_on_one_side_as_often_as_fair_coins_say(sizes, shots, queries):
     n, count = sum(sizes), 20_000
     order = np.random.default_rng(0).permutation(n)  # members of a bout need not lie together
     bouts = 7 * np.repeat(np.arange(len(sizes)), sizes)
-    pool = jm.pool(np.arange(n, dtype=np.float32)[order, None], np.zeros(n, int), bouts=bouts[order])
+    pool = jm.pool(
+        np.arange(n, dtype=np.float32)[order, None], np.zeros(n, int), bouts=bouts[order]
+    )
     tasks = draw(jm.episodes(pool, 1, shots, queries), count)
-    seen = Counter(tuple(tuple(sorted(part[..., 0].astype(int).tolist())) for part in pair)
-                   for pair in zip(np.asarray(tasks.support.x), np.asarray(tasks.query.x)))
+    seen = Counter(
+        tuple(tuple(sorted(part[..., 0].astype(int).tolist())) for part in pair)
+        for pair in zip(np.asarray(tasks.support.x), np.asarray(tasks.query.x))
+    )
     expected = outcomes(sizes, shots, queries)
     assert set(seen) == set(expected)  # none that leaks, and all that do not
     pairs = sorted(expected)
-    assert scipy.stats.chisquare([seen[pair] for pair in pairs], [count * expected[pair] for pair in pairs]).pvalue > 1e-4
+    assert (
+        scipy.stats.chisquare(
+            [seen[pair] for pair in pairs], [count * expected[pair] for pair in pairs]
+        ).pvalue
+        > 1e-4
+    )
 
 
 def planted(people=3):
-    """Windows numbered in the order of recording; each class of a person has 3 bouts of 2 to 4 windows, tagged apart."""
+    """Windows numbered in the order of recording; each class of a person has 3 bouts of 2 to 4
+    windows, tagged apart."""
     sizes = np.random.default_rng(0).integers(2, 5, (people, 4, 3))
     person, label, bout = (each.ravel() for each in np.indices(sizes.shape))
     times = sizes.ravel()
-    return np.repeat(person, times), np.repeat(label, times), np.repeat(np.arange(times.size), times)
+    return (
+        np.repeat(person, times),
+        np.repeat(label, times),
+        np.repeat(np.arange(times.size), times),
+    )
 
 
 def test_no_query_is_of_a_bout_of_its_classs_support():
     persons, labels, bouts = planted()
     x = np.arange(len(labels), dtype=np.float32)[:, None]
     tasks = draw(jm.episodes(jm.pool(x, labels, persons, bouts), ways=4, shots=2, queries=2), 500)
-    support, query = (np.asarray(part.x, int).reshape(500, 4, 2) for part in (tasks.support, tasks.query))
+    support, query = (
+        np.asarray(part.x, int).reshape(500, 4, 2) for part in (tasks.support, tasks.query)
+    )
     assert not (bouts[support][..., :, None] == bouts[query][..., None, :]).any()
-    np.testing.assert_array_equal(persons[support], np.broadcast_to(tasks.node[:, None, None], support.shape))
+    np.testing.assert_array_equal(
+        persons[support], np.broadcast_to(tasks.node[:, None, None], support.shape)
+    )
     assert (np.diff(labels[np.concatenate([support, query], 2)], axis=2) == 0).all()
     assert (support[..., 0] != support[..., 1]).all() and (query[..., 0] != query[..., 1]).all()
     assert set(support.ravel()) == set(query.ravel()) == set(range(len(labels)))
@@ -275,25 +357,50 @@ def test_no_query_is_of_a_bout_of_its_classs_support():
 def test_classes_and_groups_whose_bouts_cannot_be_parted_are_left_out():
     labels = np.repeat([0, 1, 2, 0, 1, 2], 6)
     persons = np.repeat([0, 1], 18)
-    bouts = np.concatenate([np.zeros(6, int), *[[0, 0, 0, 1, 1, 1]] * 2, [0, 0, 0, 0, 1, 1], np.zeros(12, int)])
+    bouts = np.concatenate(
+        [np.zeros(6, int), *[[0, 0, 0, 1, 1, 1]] * 2, [0, 0, 0, 0, 1, 1], np.zeros(12, int)]
+    )
     pool = jm.pool(np.arange(36.0)[:, None], labels, persons, bouts)
     tasks = draw(jm.episodes(pool, ways=2, shots=3, queries=2), 200)
     assert set(np.asarray(tasks.node).tolist()) == {0}  # the other person has one such class
     assert set(labels[np.asarray(tasks.support.x, int)].ravel().tolist()) == {1, 2}
 
 
-@pytest.mark.parametrize("bouts, settings, words", [
-    ([0] * 42, {}, "need 3 classes of which some bouts hold 1 examples and the others 2, there are 0; give more data"),
-    ([0, 0, 0, 0, 1, 1] * 7, {"queries": 5}, "hold 1 examples and the others 5, there are 0; at most 4 queries"),
-    ([0, 0, 0, 0, 1, 1] * 7, {"shots": 5, "queries": 1}, "there are 0; at most 2 shots and as many queries"),
-    ([0, 1] * 21, {"ways": 8}, "there are 7; take at most 7 ways"),
-    ([0] * 36 + [0, 1] * 3, {}, "there are 1; take at most 1 ways$"),
-    ([0] * 41, {}, r"labels and bouts must have one entry an example .* got shapes \(42,\) and \(41,\)"),
-    ([0.5] * 42, {}, "bouts must be a vector of integers from 0 up"),
-])
+@pytest.mark.parametrize(
+    "bouts, settings, words",
+    [
+        (
+            [0] * 42,
+            {},
+            "need 3 classes of which some bouts hold 1 examples and the others 2, there are 0; "
+            "give more data",
+        ),
+        (
+            [0, 0, 0, 0, 1, 1] * 7,
+            {"queries": 5},
+            "hold 1 examples and the others 5, there are 0; at most 4 queries",
+        ),
+        (
+            [0, 0, 0, 0, 1, 1] * 7,
+            {"shots": 5, "queries": 1},
+            "there are 0; at most 2 shots and as many queries",
+        ),
+        ([0, 1] * 21, {"ways": 8}, "there are 7; take at most 7 ways"),
+        ([0] * 36 + [0, 1] * 3, {}, "there are 1; take at most 1 ways$"),
+        (
+            [0] * 41,
+            {},
+            r"labels and bouts must have one entry an example .* got shapes \(42,\) and \(41,\)",
+        ),
+        ([0.5] * 42, {}, "bouts must be a vector of integers from 0 up"),
+    ],
+)
 def test_refused_bouts(bouts, settings, words):
     with pytest.raises(ValueError, match=words):
-        jm.episodes(jm.pool(tagged(), LABELS, bouts=np.array(bouts)), **({"ways": 3, "shots": 1, "queries": 2} | settings))
+        jm.episodes(
+            jm.pool(tagged(), LABELS, bouts=np.array(bouts)),
+            **({"ways": 3, "shots": 1, "queries": 2} | settings),
+        )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -321,11 +428,15 @@ def test_a_stream_parts_bouts_as_the_device_does():
     sample = jax.jit(jm.episodes(jm.pool(x, labels, persons, bouts), 3, 2, 2))
     for place in range(2):
         drawn = sample(jax.random.fold_in(jax.random.key(5), place))
-        jax.tree.map(lambda a, b, place=place: np.testing.assert_array_equal(a[place], b), batch, drawn)
+        jax.tree.map(
+            lambda a, b, place=place: np.testing.assert_array_equal(a[place], b), batch, drawn
+        )
 
 
 def test_bouts_are_nothing_to_batches_of_labelled_examples():
     persons, labels, bouts = planted()
     x = np.arange(len(labels), dtype=np.float32)[:, None]
-    with_bouts, without = (draw(labelled(jm.pool(x, labels, persons, of), 6), 5) for of in (bouts[::-1], None))
+    with_bouts, without = (
+        draw(labelled(jm.pool(x, labels, persons, of), 6), 5) for of in (bouts[::-1], None)
+    )
     jax.tree.map(np.testing.assert_array_equal, with_bouts, without)

@@ -20,7 +20,9 @@ def test_means_have_the_covariance_of_shared_paths():
     means = np.moveaxis(means, 1, 0).reshape(TREE.size, -1)  # 40000 draws
     scale = np.array([0.0, *SCALES])[list(TREE.depths)]
     expected = TREE.paths @ np.diag(scale**2) @ TREE.paths.T
-    np.testing.assert_allclose(means @ means.T / means.shape[1], expected, atol=5 * 2.0 / np.sqrt(means.shape[1]))
+    np.testing.assert_allclose(
+        means @ means.T / means.shape[1], expected, atol=5 * 2.0 / np.sqrt(means.shape[1])
+    )
     np.testing.assert_allclose(means.mean(1), 0, atol=0.04)
 
 
@@ -48,14 +50,17 @@ def test_tasks_walk_anew_and_share_their_means_between_support_and_query():
     assert len(np.unique(np.concatenate([noisy.support.x, noisy.query.x]), axis=0)) == 45
 
 
-@pytest.mark.parametrize("settings, words", [
-    ({"shots": 0}, "shots must be at least 1"),
-    ({"queries": 1.5}, "queries must be a whole number"),
-    ({"dimension": 0}, "dimension must be at least 1"),
-    ({"noise": -1.0}, "noise must be at least 0"),
-    ({"scales": -1.0}, "scales must be a number, or one for each of the tree's 4 depths"),
-    ({"scales": (1.0, 1.0)}, "4 depths, and at least 0, got \\(1.0, 1.0\\)"),
-])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"shots": 0}, "shots must be at least 1"),
+        ({"queries": 1.5}, "queries must be a whole number"),
+        ({"dimension": 0}, "dimension must be at least 1"),
+        ({"noise": -1.0}, "noise must be at least 0"),
+        ({"scales": -1.0}, "scales must be a number, or one for each of the tree's 4 depths"),
+        ({"scales": (1.0, 1.0)}, "4 depths, and at least 0, got \\(1.0, 1.0\\)"),
+    ],
+)
 def test_refusals(settings, words):
     with pytest.raises(ValueError, match=words):
         planted(TREE, **settings)

@@ -21,8 +21,12 @@ def first(optimiser):
 def test_muon_moves_filters_by_nearly_orthogonal_matrices_and_all_else_as_nadam_would():
     rate = 0.01
     moved = first(outer_muon(rate, clip=None))
-    strengths = np.linalg.svd(moved["filter"].reshape(36, 8), compute_uv=False) / (0.2 * rate * np.sqrt(36))
-    assert 0.6 < strengths.min() and strengths.max() < 1.3  # five steps of Newton and Schulz come no nearer to 1
+    strengths = np.linalg.svd(moved["filter"].reshape(36, 8), compute_uv=False) / (
+        0.2 * rate * np.sqrt(36)
+    )
+    assert (
+        0.6 < strengths.min() and strengths.max() < 1.3
+    )  # five steps of Newton and Schulz come no nearer to 1
     assert np.ptp(np.linalg.svd(GRAD["filter"].reshape(36, 8), compute_uv=False)) > 2
     towards = jnp.vdot(moved["filter"], GRAD["filter"])
     assert towards < 0
@@ -36,7 +40,9 @@ def test_the_rate_falls_to_zero_and_a_huge_gradient_counts_as_one_of_the_largest
     def moves(clip, scale):
         optimiser, found = make(0.1, steps=4, clip=clip), []
         state = optimiser.init(THETA)
-        for step in range(5):  # the second gradient is the large one: Adam's first step knows no scale
+        for step in range(
+            5
+        ):  # the second gradient is the large one: Adam's first step knows no scale
             grad = jax.tree.map(lambda leaf: leaf * (scale if step == 1 else 1e-3), GRAD)
             moved, state = optimiser.update(grad, state, THETA)
             found.append(np.asarray(moved["offset"]))

@@ -19,10 +19,15 @@ def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path):
     straight = train(tmp_path / "straight", 32)
     train(tmp_path / "parts", 16)
     resumed = train(tmp_path / "parts", 32, resume=True)
-    chex.assert_trees_all_equal(resumed.state, straight.state)  # theta, the optimiser's state, the step
+    chex.assert_trees_all_equal(
+        resumed.state, straight.state
+    )  # theta, the optimiser's state, the step
     chex.assert_trees_all_equal(resumed.best, straight.best)
     assert lines(tmp_path / "parts") == lines(tmp_path / "straight")
-    timeless = [{k: v for k, v in r.items() if k not in ("seconds", "tasks_per_second")} for r in resumed.history]
+    timeless = [
+        {k: v for k, v in r.items() if k not in ("seconds", "tasks_per_second")}
+        for r in resumed.history
+    ]
     assert timeless == lines(tmp_path / "parts")
     assert len(json.loads((tmp_path / "parts" / "environment.json").read_text())["resumed"]) == 1
 
@@ -38,7 +43,9 @@ def test_resume_off_the_grid_of_lines(tmp_path):
 
 def test_resume_where_nothing_is_starts(tmp_path):
     assert int(train(tmp_path / "new", 4, resume=True).state.step) == 4
-    assert int(train(tmp_path / "new", 4, resume=True).state.step) == 4  # and where all is done does nothing
+    assert (
+        int(train(tmp_path / "new", 4, resume=True).state.step) == 4
+    )  # and where all is done does nothing
 
 
 def test_an_estimator_with_state_is_restored(tmp_path):
@@ -48,39 +55,60 @@ def test_an_estimator_with_state_is_restored(tmp_path):
         result, _ = plain.estimate(key, bilevel, theta, tasks, ())
         noise = jax.random.normal(state["key"])
         grad = jax.tree.map(lambda g: g + noise, result.grad)
-        return result._replace(grad=grad), {"key": jax.random.split(state["key"])[0], "count": state["count"] + 1}
+        return result._replace(grad=grad), {
+            "key": jax.random.split(state["key"])[0],
+            "count": state["count"] + 1,
+        }
 
-    estimator = jm.Estimator(lambda key, *rest: {"key": key, "count": np.zeros((), np.int32)}, estimate)
+    estimator = jm.Estimator(
+        lambda key, *rest: {"key": key, "count": np.zeros((), np.int32)}, estimate
+    )
     algorithm = jm.maml(learner())._replace(estimator=estimator)
     straight = train(tmp_path / "a", 16, algorithm=algorithm)
     train(tmp_path / "b", 8, algorithm=algorithm)
     resumed = train(tmp_path / "b", 16, algorithm=algorithm, resume=True)
     assert int(resumed.state.estimator["count"]) == 16
     chex.assert_trees_all_equal(resumed.state.theta, straight.state.theta)
-    assert (jax.random.key_data(resumed.state.estimator["key"]) ==
-            jax.random.key_data(straight.state.estimator["key"])).all()
+    assert (
+        jax.random.key_data(resumed.state.estimator["key"])
+        == jax.random.key_data(straight.state.estimator["key"])
+    ).all()
 
 
 def test_what_is_no_number_of_theta_comes_back_as_it_was_from_checkpoints_and_pickles(tmp_path):
     plain, keys = learner(), jax.random.split(jax.random.key(5, impl="rbg"), 2)
-    fixed = {"count": jnp.asarray(3), "flag": jnp.asarray([True, False]), "bytes": jnp.arange(2, dtype=jnp.uint8),
-             "key": jax.random.key(7), "keys": keys}
+    fixed = {
+        "count": jnp.asarray(3),
+        "flag": jnp.asarray([True, False]),
+        "bytes": jnp.arange(2, dtype=jnp.uint8),
+        "key": jax.random.key(7),
+        "keys": keys,
+    }
     algorithm = jm.maml(plain._replace(start=lambda key, task: {**plain.start(key, task), **fixed}))
     first = train(tmp_path, 1, algorithm=algorithm)
     resumed = train(tmp_path, 2, algorithm=algorithm, resume=True)
     shapes = jax.eval_shape(lambda: first.theta)
-    for theta in (first.theta, resumed.theta, resumed.state.theta, restore_theta(tmp_path, shapes),
-                  pickle.loads(pickle.dumps(resumed)).theta):
+    for theta in (
+        first.theta,
+        resumed.theta,
+        resumed.state.theta,
+        restore_theta(tmp_path, shapes),
+        pickle.loads(pickle.dumps(resumed)).theta,
+    ):
         chex.assert_trees_all_equal({name: theta[name] for name in fixed}, fixed)
 
 
 def test_a_grain_stream_goes_on_where_it_was(tmp_path):
     values = np.random.default_rng(0).normal(size=(40,)).astype(np.float32)
     algorithm = jm.maml(learner())
-    stream = jm.stream(list(values), np.repeat(np.arange(4), 10), ways=2, shots=2, queries=2, tasks=3)
+    stream = jm.stream(
+        list(values), np.repeat(np.arange(4), 10), ways=2, shots=2, queries=2, tasks=3
+    )
     straight = train(tmp_path / "a", 8, sample=stream, algorithm=algorithm, steps_per_call=3)
     train(tmp_path / "b", 4, sample=stream, algorithm=algorithm, steps_per_call=3)
-    resumed = train(tmp_path / "b", 8, sample=stream, algorithm=algorithm, steps_per_call=3, resume=True)
+    resumed = train(
+        tmp_path / "b", 8, sample=stream, algorithm=algorithm, steps_per_call=3, resume=True
+    )
     chex.assert_trees_all_equal(resumed.state, straight.state)
     assert lines(tmp_path / "a") == lines(tmp_path / "b")
     configuration = json.loads((tmp_path / "a" / "configuration.json").read_text())
@@ -88,10 +116,14 @@ def test_a_grain_stream_goes_on_where_it_was(tmp_path):
 
 
 def test_any_iterable_of_batches_is_read_again(tmp_path):
-    batches = [jax.device_get(jax.vmap(sample)(jax.random.split(jax.random.key(i), 3))) for i in range(8)]
+    batches = [
+        jax.device_get(jax.vmap(sample)(jax.random.split(jax.random.key(i), 3))) for i in range(8)
+    ]
     straight = train(tmp_path / "a", 8, sample=batches)
     train(tmp_path / "b", 4, sample=iter(batches))
-    chex.assert_trees_all_equal(train(tmp_path / "b", 8, sample=batches, resume=True).state, straight.state)
+    chex.assert_trees_all_equal(
+        train(tmp_path / "b", 8, sample=batches, resume=True).state, straight.state
+    )
     with pytest.raises(ValueError, match="must last as long as training, got 8 batches"):
         train(None, 9, sample=batches)
     assert int(train(None, 9, sample=itertools.cycle(batches)).state.step) == 9
@@ -101,7 +133,10 @@ def test_the_last_two_and_the_best_are_kept(tmp_path):
     fitted = train(tmp_path, 48, checkpoint_every=4, metric="loss", log_every=100)
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept[-2:] == [44, 48] and set(kept) <= {44, 48, fitted.best.step} | {
-        json.loads((tmp_path / "checkpoints" / "44" / "record" / "metadata").read_text())["best"]["step"]}
+        json.loads((tmp_path / "checkpoints" / "44" / "record" / "metadata").read_text())["best"][
+            "step"
+        ]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +168,9 @@ def test_every_file_of_a_checkpoint_harmed_in_turn(run, tmp_path, harm):
         if harm == "missing":
             path.unlink()
         else:
-            path.write_bytes(path.read_bytes()[:path.stat().st_size // 2] if harm == "half" else b"")
+            path.write_bytes(
+                path.read_bytes()[: path.stat().st_size // 2] if harm == "half" else b""
+            )
         with pytest.warns(UserWarning, match="checkpoint of step 16 .* damaged .* step 8 is tried"):
             restored = _checkpoint.newest(copy, straight.state)
         chex.assert_trees_all_equal(restored.state, good)
@@ -141,7 +178,9 @@ def test_every_file_of_a_checkpoint_harmed_in_turn(run, tmp_path, harm):
 
 
 def _largest(folder):
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    return max(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
 
 
 @pytest.mark.filterwarnings("ignore:the best checkpoint:UserWarning")
@@ -149,7 +188,7 @@ def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(run, tmp_path):
     folder, straight = run
     copy = shutil.copytree(folder, tmp_path / "run")
     path = _largest(copy / "checkpoints" / "16")
-    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.warns(UserWarning, match="step 8 is tried instead"):
         resumed = train(copy, 24, steps_per_call=8, resume=True)
     chex.assert_trees_all_equal(resumed.state, straight.state)
@@ -158,11 +197,16 @@ def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(run, tmp_path):
         for path in (copy / "checkpoints" / step).rglob("*"):
             if path.is_file():
                 path.write_bytes(b"")
-    with pytest.raises(ValueError, match="whole checkpoint"), pytest.warns(UserWarning, match="is damaged"):
+    with (
+        pytest.raises(ValueError, match="whole checkpoint"),
+        pytest.warns(UserWarning, match="is damaged"),
+    ):
         restore_theta(copy, straight.theta)
     with pytest.warns(UserWarning) as said:
         again = train(copy, 24, steps_per_call=8, resume=True)
-    assert "step 24" in str(said[0].message) and "training starts from the beginning" in str(said[-1].message)
+    assert "step 24" in str(said[0].message) and "training starts from the beginning" in str(
+        said[-1].message
+    )
     chex.assert_trees_all_equal(again.state, straight.state)
     assert lines(copy) == lines(folder.parent / "straight")
 
@@ -176,7 +220,9 @@ def test_another_configuration_is_refused(run, tmp_path):
         train(copy, 24, resume=True, configuration={"ways": 5})
     with pytest.raises(ValueError, match=r"made with fit.key = \[0, 0\], got \[0, 7\]"):
         train(copy, 24, resume=True, key=7)
-    with pytest.raises(ValueError, match=r"made with fit.theta.1/0 = nothing, got float64\[\]|fit.theta"):
+    with pytest.raises(
+        ValueError, match=r"made with fit.theta.1/0 = nothing, got float64\[\]|fit.theta"
+    ):
         train(copy, 24, resume=True, algorithm=jm.meta_sgd(learner()))
     (copy / "configuration.json").write_text('{"fit"')
     with pytest.raises(ValueError, match=r"damaged .*configuration.json"):

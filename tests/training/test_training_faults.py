@@ -16,17 +16,29 @@ from jaxmeta.training import Interrupted, NonFinite, console
 
 
 def test_an_inner_rate_that_diverges_stops_the_run(tmp_path):
-    with pytest.raises(NonFinite, match=r"not finite at step 1, in task 0, 1, 2, 3 of .* inner learning") as caught:
+    with pytest.raises(
+        NonFinite, match=r"not finite at step 1, in task 0, 1, 2, 3 of .* inner learning"
+    ) as caught:
         train(tmp_path, 20, algorithm=jm.maml(learner(rate=1e80, steps=20)))
-    assert caught.value.step == 1 and caught.value.tasks == [0, 1, 2, 3] and caught.value.checkpoint is None
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(caught.value.fitted.state.theta)))
+    assert (
+        caught.value.step == 1
+        and caught.value.tasks == [0, 1, 2, 3]
+        and caught.value.checkpoint is None
+    )
+    assert all(
+        np.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(jax.device_get(caught.value.fitted.state.theta))
+    )
 
 
 @pytest.mark.parametrize("harm", ["loss", "gradient"])
 @pytest.mark.parametrize("per_call", [None, 5])
 def test_one_bad_task_of_one_step_is_named_and_moves_nothing(tmp_path, harm, per_call):
-    """Task 2 of batch 10, of a stream whose batches are otherwise good: found in the middle of a call."""
-    batches = [jax.device_get(jax.vmap(sample)(jax.random.split(jax.random.key(i), 4))) for i in range(12)]
+    """Task 2 of batch 10, of a stream whose batches are otherwise good: found in the middle of a
+    call."""
+    batches = [
+        jax.device_get(jax.vmap(sample)(jax.random.split(jax.random.key(i), 4))) for i in range(12)
+    ]
     good = train(tmp_path / "good", 10, sample=batches, checkpoint_every=4)
     bad = np.array(batches[10].query.y)
     bad[2] = np.nan if harm == "loss" else 1e200  # A loss of 1e400 is infinite.
@@ -43,10 +55,19 @@ def test_one_bad_task_of_one_step_is_named_and_moves_nothing(tmp_path, harm, per
     algorithm = jm.maml(plain._replace(loss=loss))
     sentence = r"at step 11, in task 2 of the meta-batch; .*; the last good checkpoint is .*/8$"
     with pytest.raises(NonFinite, match=sentence) as e:
-        train(tmp_path / "run", 12, sample=batches, algorithm=algorithm, checkpoint_every=4, steps_per_call=per_call)
+        train(
+            tmp_path / "run",
+            12,
+            sample=batches,
+            algorithm=algorithm,
+            checkpoint_every=4,
+            steps_per_call=per_call,
+        )
     assert e.value.checkpoint == tmp_path / "run" / "checkpoints" / "8"
     assert int(e.value.fitted.state.step) == 10 == int(good.state.step)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(e.value.fitted.state)))
+    assert all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(e.value.fitted.state))
+    )
     assert lines(tmp_path / "run")[-1]["step"] == 10
 
 
@@ -61,7 +82,9 @@ def test_a_bad_step_of_a_sampler_leaves_the_state_of_the_step_before():
         train(None, 400, sample=spoilt, validation=None, steps_per_call=50)
     step = caught.value.step
     assert step > 3 and len(caught.value.tasks) >= 1
-    chex.assert_trees_all_equal(caught.value.fitted.state, train(None, step - 1, sample=spoilt, validation=None).state)
+    chex.assert_trees_all_equal(
+        caught.value.fitted.state, train(None, step - 1, sample=spoilt, validation=None).state
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -83,16 +106,27 @@ def test_a_signal_saves_and_says_how_to_resume(tmp_path, number):
 
 def test_a_signal_without_a_folder_says_that_nothing_was_saved():
     with pytest.raises(Interrupted, match="nothing was saved"):
-        train(None, 8, progress=lambda event: event.kind == "start" and os.kill(os.getpid(), signal.SIGINT))
+        train(
+            None,
+            8,
+            progress=lambda event: event.kind == "start" and os.kill(os.getpid(), signal.SIGINT),
+        )
 
 
-@pytest.mark.filterwarnings("ignore:the checkpoint of step:UserWarning")  # killed before its digests were written
+@pytest.mark.filterwarnings(
+    "ignore:the checkpoint of step:UserWarning"
+)  # killed before its digests were written
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_process_resumes_bit_for_bit(tmp_path, number):
     """SIGINT saves first; SIGKILL comes as it may, in the middle of a save as like as not."""
     script = pathlib.Path(__file__).with_name("small.py")
-    process = subprocess.Popen([sys.executable, script, tmp_path / "parts", "1000000"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_ENABLE_X64": "1"})
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path / "parts", "1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_ENABLE_X64": "1"},
+    )
     for said in process.stdout:
         if said.startswith("train") and int(said.split()[1]) >= 20:
             process.send_signal(number)
@@ -101,7 +135,11 @@ def test_a_stopped_process_resumes_bit_for_bit(tmp_path, number):
     if number == signal.SIGINT:
         assert "Interrupted: SIGINT after step" in errors and "resume=True" in errors
     assert process.returncode != 0
-    reached = max(int(path.name) for path in (tmp_path / "parts" / "checkpoints").iterdir() if path.name.isdigit())
+    reached = max(
+        int(path.name)
+        for path in (tmp_path / "parts" / "checkpoints").iterdir()
+        if path.name.isdigit()
+    )
     steps = (reached // 8 + 2) * 8
     resumed = train(tmp_path / "parts", steps, key=3, resume=True)
     assert not [path for path in (tmp_path / "parts").rglob("*") if "tmp" in path.name]
@@ -127,7 +165,11 @@ class _Terminal:
 def test_lines_without_a_terminal_and_a_bar_with_one(tmp_path):
     file = _Terminal(False)
     train(tmp_path, 8, progress=console(file, every=0.0))
-    assert "compiled in" in file.text and "tasks/s" in file.text and "validation after step 8: accuracy" in file.text
+    assert (
+        "compiled in" in file.text
+        and "tasks/s" in file.text
+        and "validation after step 8: accuracy" in file.text
+    )
     assert "saved" in file.text
     terminal = _Terminal(True)
     train(None, 8, progress=console(terminal))

@@ -44,14 +44,20 @@ def test_tied_to_nothing_is_the_learner(rng):
     bias = jm.compose(tied(jt.identity()), jm.initialisation())
     plain = jm.initialisation()
     theta = plain.init(KEY, task, learner)
-    run = jax.jit(lambda: (jm.adapt(KEY, bias.shape(((), theta), task, learner), task),
-                           jm.adapt(KEY, plain.shape(theta, task, learner), task)))
+    run = jax.jit(
+        lambda: (
+            jm.adapt(KEY, bias.shape(((), theta), task, learner), task),
+            jm.adapt(KEY, plain.shape(theta, task, learner), task),
+        )
+    )
     chex.assert_trees_all_close(*run(), rtol=1e-12)
 
 
 def test_penalties_add_and_look_back_to_the_start(rng):
     learner, task = regression(rng, weight=0.3)
-    learner = learner._replace(penalty=lambda theta, theta_0: jnp.sum((theta["kernel"] - theta_0["kernel"]) ** 2))
+    learner = learner._replace(
+        penalty=lambda theta, theta_0: jnp.sum((theta["kernel"] - theta_0["kernel"]) ** 2)
+    )
     tying = jt.mixture(2, 0.5)
     shaped = tied(tying).shape((), task, learner)
     phi_0 = jax.jit(shaped.start)(KEY, task)
@@ -64,7 +70,8 @@ def test_penalties_add_and_look_back_to_the_start(rng):
 
 
 def owned(tying, *names):
-    """The high level owns the named leaves of the tying's phi and where the low level starts the others."""
+    """The high level owns the named leaves of the tying's phi and where the low level starts the
+    others."""
     return jm.compose(tied(tying), jm.shared(jm.named(*names)), jm.initialisation())
 
 
@@ -83,7 +90,9 @@ def learned(bias, learner, sample, steps, rate, outer=jm.query_loss, tasks=8):
             return (optax.apply_updates(theta, updates), memory), None
 
         theta = bilevel.init(key, sample(key))
-        return jax.lax.scan(step, (theta, optimiser.init(theta)), jax.random.split(key, steps))[0][0]
+        return jax.lax.scan(step, (theta, optimiser.init(theta)), jax.random.split(key, steps))[0][
+            0
+        ]
 
     return run(KEY)
 
@@ -106,21 +115,38 @@ def test_u_of_orbit_indicators_is_group_tying_and_u_the_identity_is_none(rng):
     indicators, kernel = jnp.eye(4)[labels], jnp.asarray(rng.normal(size=4))
     kernels = jnp.asarray(rng.normal(size=(4, 4)))
     wide = {"structure": {"kernel": tuple(jnp.eye(4) for _ in range(2))}, "free": {"kernel": None}}
-    cases = [(jt.reparameterised(4), {"structure": {"kernel": indicators}, "free": {"kernel": None}}, kernel,
-              jt.by_index(labels)), (jt.kronecker(), wide, kernels, jt.identity())]
+    cases = [
+        (
+            jt.reparameterised(4),
+            {"structure": {"kernel": indicators}, "free": {"kernel": None}},
+            kernel,
+            jt.by_index(labels),
+        ),
+        (jt.kronecker(), wide, kernels, jt.identity()),
+    ]
     for tying, structure, start, given in cases:
         bias, plain = owned(tying, "structure"), jm.compose(tied(given), jm.initialisation())
-        theta = ((), structure, {"structure": jax.tree.map(lambda _: None, structure["structure"]),
-                                 "free": {"kernel": start}})
-        ours, theirs = jax.jit(lambda theta=theta, bias=bias, plain=plain, start=start: (
-            jm.adapt(KEY, bias.shape(theta, task, learner), task),
-            jm.adapt(KEY, plain.shape(((), {"kernel": start}), task, learner), task)))()
+        theta = (
+            (),
+            structure,
+            {
+                "structure": jax.tree.map(lambda _: None, structure["structure"]),
+                "free": {"kernel": start},
+            },
+        )
+        ours, theirs = jax.jit(
+            lambda theta=theta, bias=bias, plain=plain, start=start: (
+                jm.adapt(KEY, bias.shape(theta, task, learner), task),
+                jm.adapt(KEY, plain.shape(((), {"kernel": start}), task, learner), task),
+            )
+        )()
         np.testing.assert_allclose(ours["free"]["kernel"], theirs["kernel"], rtol=1e-12)
         assert np.abs(ours["free"]["kernel"] - start).max() > 1e-3
 
 
 def linear_tasks(structure, draw, noise, shots):
-    """Tasks whose parameters are `structure @ draw(key)`, `[n, d]`: one linear regression for each of n nodes."""
+    """Tasks whose parameters are `structure @ draw(key)`, `[n, d]`: one linear regression for each
+    of n nodes."""
 
     def sample(key):
         keys = jax.random.split(key, 4)
@@ -130,7 +156,9 @@ def linear_tasks(structure, draw, noise, shots):
         def examples(key, count):
             key_x, key_y = jax.random.split(key)
             x = jax.random.normal(key_x, (n, count, d))
-            return jm.Examples(x, jnp.einsum("ncd,nd->nc", x, theta) + noise * jax.random.normal(key_y, (n, count)))
+            return jm.Examples(
+                x, jnp.einsum("ncd,nd->nc", x, theta) + noise * jax.random.normal(key_y, (n, count))
+            )
 
         return jm.Task(examples(keys[1], shots), examples(keys[2], 20))
 
@@ -141,22 +169,28 @@ def nodewise_learner(d, update, steps, scale=1.0):
     def loss(key, theta, batch):
         return jnp.mean((jnp.einsum("ncd,nd->nc", batch.x, theta) - batch.y) ** 2) * scale, {}
 
-    return jm.Learner(lambda key, task: jax.random.normal(key, (d,)), loss, jm.no_penalty, update, steps)
+    return jm.Learner(
+        lambda key, task: jax.random.normal(key, (d,)), loss, jm.no_penalty, update, steps
+    )
 
 
 @pytest.mark.slow
 def test_template_coefficients_are_learned():
-    """Six layers made of two templates, which every task has anew: their coefficients' span is found."""
+    """Six layers made of two templates, which every task has anew: their coefficients' span is
+    found."""
     planted = np.random.default_rng(0).normal(size=(6, 2))
     sample = linear_tasks(jnp.asarray(planted), lambda key: jax.random.normal(key, (2, 5)), 0.0, 8)
-    rows = jt.Tying(lambda key, theta: theta[None], lambda phi: phi[:, 0])  # a vector as a matrix, for templates
+    rows = jt.Tying(
+        lambda key, theta: theta[None], lambda phi: phi[:, 0]
+    )  # a vector as a matrix, for templates
     bias = jm.compose(tied(rows), owned(jt.templates(6, 2), "coefficients"))
     theta = learned(bias, nodewise_learner(5, optax.sgd(3.0), 5), sample, 500, 0.03)[1]
     assert subspace_distance(theta[1]["coefficients"], planted) < 0.25  # by chance 1.6
 
 
 def test_depth_scales_are_learned():
-    """Differences are large at depth one and small at depth two; every task is a hierarchy, learned to its posterior's mode."""
+    """Differences are large at depth one and small at depth two; every task is a hierarchy, learned
+    to its posterior's mode."""
     tree = Tree.from_nested(((0, 1, 2), (3, 4, 5), (6, 7, 8)))
     depths, scales, noise = np.array(tree.depths), np.array([0.0, 1.0, 0.2]), 1.0
 
@@ -164,9 +198,14 @@ def test_depth_scales_are_learned():
         return jnp.asarray(scales[depths])[:, None] * jax.random.normal(key, (tree.nodes, 3))
 
     sample = linear_tasks(jnp.asarray(tree.paths[:9]), draw, noise, 4)
-    bias = jm.compose(tied(jt.along_tree_learned(tree, 0.5, range(9))), jm.shared(jm.named("log_scale")))
-    # The loss is the negative log likelihood of all 36 examples, so that scales are those of the prior.
-    learner = nodewise_learner(3, newton(), 1, 36 / 2 / noise**2)._replace(start=lambda key, task: jnp.zeros(3))
+    bias = jm.compose(
+        tied(jt.along_tree_learned(tree, 0.5, range(9))), jm.shared(jm.named("log_scale"))
+    )
+    # The loss is the negative log likelihood of all 36 examples, so that scales are those of the
+    # prior.
+    learner = nodewise_learner(3, newton(), 1, 36 / 2 / noise**2)._replace(
+        start=lambda key, task: jnp.zeros(3)
+    )
     theta = learned(bias, learner, sample, 150, 0.05)
     found = np.exp(theta[1]["log_scale"])
     assert 0.7 < found[0] < 1.4 and 0.1 < found[1] < 0.35
@@ -185,7 +224,10 @@ def test_msr_finds_circular_convolutions(rng):
     learner = regression(rng, steps=1)[0]._replace(penalty=jm.no_penalty)
     algorithm = jm.algorithms.msr(learner, jt.reparameterised(4, scale=0.1))
     theta = learned(algorithm.bilevel.bias, learner, sample, 600, 0.02)
-    assert subspace_distance(theta[1]["structure"]["kernel"].reshape(16, 4), indicators.reshape(16, 4)) < 0.3  # by chance 2.4
+    assert (
+        subspace_distance(theta[1]["structure"]["kernel"].reshape(16, 4), indicators.reshape(16, 4))
+        < 0.3
+    )  # by chance 2.4
 
 
 # Relaxed equivariance.
@@ -195,7 +237,8 @@ LABELS = LABELS % 4  # circular convolutions of four places
 
 
 def relaxed_problem(broken, shots, noise=0.1):
-    """Circular convolutions and a residual of the given scale; the loss is the mean negative log likelihood."""
+    """Circular convolutions and a residual of the given scale; the loss is the mean negative log
+    likelihood."""
 
     def loss(key, theta, batch):
         away = (batch.x @ theta["kernel"] - batch.y) / noise
@@ -204,7 +247,9 @@ def relaxed_problem(broken, shots, noise=0.1):
 
     def sample(key):
         keys = jax.random.split(key, 6)
-        kernel = jax.random.normal(keys[0], (4,))[LABELS] + broken * jax.random.normal(keys[1], (4, 4))
+        kernel = jax.random.normal(keys[0], (4,))[LABELS] + broken * jax.random.normal(
+            keys[1], (4, 4)
+        )
 
         def examples(keys, count):
             x = jax.random.normal(keys[0], (count, 4))
@@ -212,7 +257,9 @@ def relaxed_problem(broken, shots, noise=0.1):
 
         return jm.Task(examples(keys[2:4], shots), examples(keys[4:], 20))
 
-    learner = jm.Learner(lambda key, task: {"kernel": jnp.zeros((4, 4))}, loss, jm.no_penalty, newton(), 1)
+    learner = jm.Learner(
+        lambda key, task: {"kernel": jnp.zeros((4, 4))}, loss, jm.no_penalty, newton(), 1
+    )
     tying = jt.relaxed(jt.by_index(LABELS), 1.0, 0.3, strength=1 / shots)
     return learner, sample, jm.compose(tied(tying), jm.shared(jm.named("structure")))
 
@@ -226,17 +273,33 @@ def test_evidence_is_that_of_a_gaussian_process():
     learner, sample, bias = relaxed_problem(0.5, shots, noise)
     task = sample(KEY)
     theta = bias.init(KEY, task, learner)
-    for curvature, of in [({}, {}), ({"curvature": gauss_newton(
-            lambda outputs: jnp.mean(jnp.sum(((outputs - task.support.y) / noise) ** 2, -1)) / 2)},
-            {"of": lambda result: result[1]["outputs"]})]:
-        value = jax.jit(lambda theta, c=curvature, of=of: jm.outcome(
-            KEY, Bilevel(bias, learner, evidence(shots, **c, **of)), theta, task)[0])(theta)
+    for curvature, of in [
+        ({}, {}),
+        (
+            {
+                "curvature": gauss_newton(
+                    lambda outputs: (
+                        jnp.mean(jnp.sum(((outputs - task.support.y) / noise) ** 2, -1)) / 2
+                    )
+                )
+            },
+            {"of": lambda result: result[1]["outputs"]},
+        ),
+    ]:
+        value = jax.jit(
+            lambda theta, c=curvature, of=of: jm.outcome(
+                KEY, Bilevel(bias, learner, evidence(shots, **c, **of)), theta, task
+            )[0]
+        )(theta)
         # The kernel's covariance through y = x W, all examples and outputs at once.
         tied_part = np.eye(4)[LABELS].reshape(16, 4)
         covariance = tied_part @ tied_part.T + 0.3**2 * np.eye(16)
         design = np.kron(task.support.x, np.eye(4))
         outputs = design @ covariance @ design.T + noise**2 * np.eye(4 * shots)
-        expected = -multivariate_normal(np.zeros(4 * shots), outputs).logpdf(np.ravel(task.support.y)) / shots
+        expected = (
+            -multivariate_normal(np.zeros(4 * shots), outputs).logpdf(np.ravel(task.support.y))
+            / shots
+        )
         np.testing.assert_allclose(value, expected, rtol=1e-8)
 
 
@@ -255,22 +318,36 @@ def test_the_supports_loss_always_prefers_less_tying():
 
     def on_support(log_residual, key):
         task = sample(key)
-        theta = ((), {"structure": {"tied": {"kernel": jnp.zeros(())}, "residual": {"kernel": log_residual}},
-                      "tied": {"kernel": None}, "residual": {"kernel": None}})
+        theta = (
+            (),
+            {
+                "structure": {
+                    "tied": {"kernel": jnp.zeros(())},
+                    "residual": {"kernel": log_residual},
+                },
+                "tied": {"kernel": None},
+                "residual": {"kernel": None},
+            },
+        )
         phi = jm.adapt(key, bias.shape(theta, task, learner), task)
         return bias.shape(theta, task, learner).loss(key, phi, task.support)[0]
 
-    slopes = jax.jit(jax.vmap(jax.grad(on_support), (None, 0)))(jnp.log(0.3), jax.random.split(KEY, 20))
+    slopes = jax.jit(jax.vmap(jax.grad(on_support), (None, 0)))(
+        jnp.log(0.3), jax.random.split(KEY, 20)
+    )
     assert np.all(slopes < 0)
 
 
-@pytest.mark.parametrize(("make", "words"), [
-    (lambda: jt.reparameterised(0), "free entries must be at least 1, got 0"),
-    (lambda: jt.reparameterised(3, scale=0.0), "scale must be above 0"),
-    (lambda: jt.kronecker(-1.0), "noise must be at least 0"),
-    (lambda: jt.relaxed(jt.identity(), residual=0.0), "residual must be above 0"),
-    (lambda: evidence(0), "examples must be at least 1, got 0"),
-])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: jt.reparameterised(0), "free entries must be at least 1, got 0"),
+        (lambda: jt.reparameterised(3, scale=0.0), "scale must be above 0"),
+        (lambda: jt.kronecker(-1.0), "noise must be at least 0"),
+        (lambda: jt.relaxed(jt.identity(), residual=0.0), "residual must be above 0"),
+        (lambda: evidence(0), "examples must be at least 1, got 0"),
+    ],
+)
 def test_refusals_of_learned_tyings(make, words):
     with pytest.raises(ValueError, match=words):
         make()
