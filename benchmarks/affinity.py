@@ -1,7 +1,8 @@
 """What the affinities cost: those of the paper on HAPT, beside one transfer after another, and 964
 concepts in flat memory.
 
-    JAXMETA_DATA=... python -m benchmarks.affinity [--rounds 3] [--every 5] [--whole] [--only spectra windows]
+    JAXMETA_DATA=... python -m benchmarks.affinity [--rounds 3] [--every 5] [--whole]
+        [--only spectra windows]
 
 12 concepts (6 activities, 6 transitions), 12 encoders, 12 x 12 transfers and 12 from scratch at 4
 budgets, people held out. Two encoders: on windows (768-128-32) and on spectra (72-32-8: mean and

@@ -1,9 +1,12 @@
 """Few-shot learning on real Omniglot beside the papers: 1028/172/423 classes, 28x28, rotations as
 classes in training, Conv4.
 
-    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset quick            # every method, an hour on two cores
-    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset hour             # up to an hour a cell, on two cores
-    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset full             # the papers' budgets, on one GPU
+    # every method, an hour on two cores
+    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset quick
+    # up to an hour a cell, on two cores
+    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset hour
+    # the papers' budgets, on one GPU
+    JAXMETA_DATA=../shared/data python -m benchmarks.fewshot --preset full
     python -m benchmarks.fewshot --preset hour --table
 
 A cell is one trained net. Its theta is chosen on validation classes and judged once on 600 episodes

@@ -1,6 +1,7 @@
 """Where does structuring the concepts help, by how many points, and how many examples does it save?
 
-    python -m benchmarks.hierarchies --data digits [--shots 5 20 100] [--seeds 20] [--learners weak strong]
+    python -m benchmarks.hierarchies --data digits [--shots 5 20 100] [--seeds 20]
+        [--learners weak strong]
     python -m benchmarks.hierarchies --table            # what all runs so far say
 
 A run is a seed and a number of examples a class: train, derive every tree from the training
@@ -175,8 +176,8 @@ def table(metric):
             methods = list(cells[shots[0]][0][learner])
             flat = {n: np.array([one[learner]["flat"][metric] for one in cells[n]]) for n in shots}
             print(
-                f"\n{record['data']}, {learner} nodes, {metric}, points over flat +- 95 % of {len(cells[shots[0]])} "
-                "paired runs"
+                f"\n{record['data']}, {learner} nodes, {metric}, points over flat +- 95 % of "
+                f"{len(cells[shots[0]])} paired runs"
             )
             print(f"{'examples a class':28s}" + "".join(f"{n:>16d}" for n in shots))
             print(f"{'flat itself':28s}" + "".join(f"{100 * flat[n].mean():16.2f}" for n in shots))

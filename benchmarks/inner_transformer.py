@@ -1,7 +1,8 @@
 """What learning to learn a transformer costs, by how its inner gradient is differentiated and what
 is stored.
 
-    python -m benchmarks.inner_transformer [--settings small deep] [--systems 'mixed' ...] [--rounds 5]
+    python -m benchmarks.inner_transformer [--settings small deep] [--systems 'mixed' ...]
+        [--rounds 5]
 
 One task: theta is the initialisation and a step size for each of K inner steps; the gradient of the
 query's cross entropy for theta through all of them. 'reverse' differentiates the inner gradient by
@@ -163,14 +164,15 @@ def main() -> None:
         rows = measure(setting, given.systems, given.rounds, given.seed)
         record["settings"][name] = {**setting._asdict(), "systems": rows}
         print(
-            f"\n{name}: {setting}\nMB, seconds to compile, median ms, times the baselines' ms [95 %]: {', '.join(BASELINES)}"
+            f"\n{name}: {setting}\nMB, seconds to compile, median ms, times the baselines' ms "
+            f"[95 %]: {', '.join(BASELINES)}"
         )
         for system_, row in rows.items():
             ratios = [row[f"times_{base}"] for base in BASELINES if f"times_{base}" in row]
             shown = "".join(f"  {r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in ratios)
             print(
-                "  "
-                f"{system_:42s}{row['temporary_mb']:9.1f}{row['compile_s']:6.1f}{row.get('median_ms', 0):9.1f}{shown}"
+                f"  {system_:42s}{row['temporary_mb']:9.1f}{row['compile_s']:6.1f}"
+                f"{row.get('median_ms', 0):9.1f}{shown}"
             )
     print(f"\nwrote {write(given.name, record)}")
 

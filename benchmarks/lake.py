@@ -1,9 +1,13 @@
-"""Within-alphabet 20-way one-shot classification of Omniglot (Lake et al.), trained on 5 or 25
+r"""Within-alphabet 20-way one-shot classification of Omniglot (Lake et al.), trained on 5 or 25
 alphabets.
 
-    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 background                                 # what is shipped
-    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 --without warps reflections --steps 1500   # what makes it
-    jaxmeta evaluate benchmarks/models/lake_small1 --lake all_runs.zip                                      # on official runs
+    # what is shipped
+    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 background
+    # what makes it
+    JAXMETA_DATA=../shared/data python -m benchmarks.lake small1 --steps 1500 \
+        --without warps reflections
+    # on official runs
+    jaxmeta evaluate benchmarks/models/lake_small1 --lake all_runs.zip
 
 Five of the background set's alphabets are set aside for all runs, to be reported on: drawn from the
 eight that are in no small set and on whose trials no recipe was ever chosen. Of the others a run

@@ -94,7 +94,8 @@ def measure(steps, systems, base, outer, rounds, seed):
         row["times_base"] = median_ratio(row["ms"], rows[base]["ms"])
     carry = sum(leaf.nbytes for leaf in jax.tree.leaves(theta[0])) / 1e6
     print(
-        f"\nK = {steps}: the trajectory of the parameters is {steps * carry:.0f} MB; times {base} [95 %]"
+        f"\nK = {steps}: the trajectory of the parameters is {steps * carry:.0f} MB; "
+        f"times {base} [95 %]"
     )
     for name, row in rows.items():
         ratio = row["times_base"]
@@ -140,9 +141,8 @@ def main():
             record["settings"][f"K{steps}"] = measure(
                 steps, systems, "plain training", options.outer or 4, options.rounds, options.seed
             )
-    print(
-        f"\nwrote {write(options.name or ('long_runs_budget' if options.budget else 'long_runs'), record)}"
-    )
+    name = options.name or ("long_runs_budget" if options.budget else "long_runs")
+    print(f"\nwrote {write(name, record)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """How long one full second-order MAML step of Conv4 takes, beside the peers, in one interleaved
 run.
 
-    python -m benchmarks.meta_step --peer-python /path/to/peer/bin/python [--settings N5K1T32 N5K5T8 N20K1T8] [--usual]
+    python -m benchmarks.meta_step --peer-python /path/to/peer/bin/python [--usual]
+        [--settings N5K1T32 N5K5T8 N20K1T8]
 
 Conv4 (64 filters, 28x28x1, batch statistics), one support and one query example a class, inner SGD
 of rate 0.4, the gradient of the mean query cross entropy for the start. Every system gets the same
@@ -268,7 +269,8 @@ def main():
             )
             record["settings"][setting] = result
             print(
-                f"\n{setting}: milliseconds a step (median of {options.rounds}), times jaxmeta [95 %], processor ms, MB"
+                f"\n{setting}: milliseconds a step (median of {options.rounds}), "
+                "times jaxmeta [95 %], processor ms, MB"
             )
             for name, row in result["systems"].items():
                 ratio = row.get("times_jaxmeta")

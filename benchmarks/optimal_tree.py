@@ -1,8 +1,10 @@
 """The exact optimum over all hierarchies: how long it takes, and whether what is best on some
 examples is so on others.
 
-    python -m benchmarks.optimal_tree                # times: all hierarchies of 10 classes, all binary ones of 14
-    python -m benchmarks.optimal_tree --selection    # which choice of a tree holds on test data
+    # times: all hierarchies of 10 classes, all binary ones of 14
+    python -m benchmarks.optimal_tree
+    # which choice of a tree holds on test data
+    python -m benchmarks.optimal_tree --selection
 
 Writes `results/optimal_tree.json` and `results/optimal_tree_selection.json`. The 10 classes are
 MNIST's digits, the 14 are the first 14 alphabets of Omniglot (which alphabet is a drawing from?);
@@ -222,9 +224,8 @@ def main():
         "seed": options.seed,
         "settings": rows,
     }
-    print(
-        f"\nwrote {write('optimal_tree_selection' if options.selection else 'optimal_tree', record)}"
-    )
+    name = "optimal_tree_selection" if options.selection else "optimal_tree"
+    print(f"\nwrote {write(name, record)}")
 
 
 if __name__ == "__main__":

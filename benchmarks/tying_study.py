@@ -1,7 +1,9 @@
 """Does it help to share few-shot learning along a tree: of alphabets, of persons?
 
-    JAXMETA_DATA=../shared/data python -m benchmarks.tying_study --data hapt [--seeds 20]    # or hapt_recordings, omniglot
-    python -m benchmarks.tying_study --table                                                 # what all runs so far say
+    # or hapt_recordings, omniglot
+    JAXMETA_DATA=../shared/data python -m benchmarks.tying_study --data hapt [--seeds 20]
+    # what all runs so far say
+    python -m benchmarks.tying_study --table
 
 What is learned across tasks has a value at every node, tied by `jaxmeta.tying` through
 `hierarchical`:

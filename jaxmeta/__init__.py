@@ -8,15 +8,15 @@ parameters.
 A learner has five places, and a budget, that a bias can touch, and a voice. This is the whole
 taxonomy of metalearning:
 
-| field     | meaning                     | what acts on it                                                     |
-|-----------|-----------------------------|---------------------------------------------------------------------|
-| `start`   | where low-level learning begins | `initialisation` (MAML, Reptile), `representation` (ANIL, ProtoNet) |
-| `sees`    | what a step sees of the support | example weights, corrected labels, distilled data, minibatches     |
-| `loss`    | what is measured            | `shared` (BOIL's head), `context` (CAVIA)                           |
-| `penalty` | what is preferred           | `proximal` (iMAML)                                                  |
-| `update`  | how it moves                | `step_sizes` (Meta-SGD), `preconditioner` (Meta-Curvature)          |
-| `steps`   | how long it learns          | evaluation budgets, curricula                                       |
-| `predict` | what it says of unlabelled inputs | evaluation, calibration, a user's own use                     |
+| field     | meaning                           | what acts on it                                  |
+|-----------|-----------------------------------|--------------------------------------------------|
+| `start`   | where low-level learning begins   | `initialisation` (MAML), `representation` (ANIL) |
+| `sees`    | what a step sees of the support   | example weights, distilled data, minibatches     |
+| `loss`    | what is measured                  | `shared` (BOIL's head), `context` (CAVIA)        |
+| `penalty` | what is preferred                 | `proximal` (iMAML)                               |
+| `update`  | how it moves                      | `step_sizes` (Meta-SGD), `preconditioner`        |
+| `steps`   | how long it learns                | evaluation budgets, curricula                    |
+| `predict` | what it says of unlabelled inputs | evaluation, calibration, a user's own use        |
 
 `hyperparameters` sets whatever a learner is made with. An algorithm is a bilevel problem and an
 estimator (`jaxmeta.algorithms`). The process takes its gradient and its scan as arguments:

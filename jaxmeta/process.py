@@ -333,7 +333,8 @@ def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Arr
     result = learner.loss(key, phi, batch)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(
-            f"the loss of a learner must return a pair (scalar, aux), got {type(result).__name__}; return (value, {{}})"
+            f"the loss of a learner must return a pair (scalar, aux), got {type(result).__name__}; "
+            "return (value, {})"
         )
     return (
         _check.scalar("the loss of a learner", result[0]),

@@ -15,10 +15,8 @@ from pathlib import Path
 # The tests compile far more than they run: with these the CPU's compiler takes a third of its usual
 # time for a Conv4.
 FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
-if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (
-    0,
-    12,
-):  # From 0.12 on it ends the process.
+# From 0.12 on it ends the process.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 # What one test compiled the next finds again, after the caches in memory were let go and in the
@@ -30,10 +28,10 @@ os.environ |= {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
-import hypothesis
-import jax
-import numpy as np
-import pytest
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)

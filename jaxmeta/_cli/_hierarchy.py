@@ -386,7 +386,7 @@ def evaluate(
     classes: _Classes = None,
     as_json: _Json = False,
 ) -> None:
-    """Test the hierarchical classifier against the flat one, on people or examples that played no
+    r"""Test the hierarchical classifier against the flat one, on people or examples that played no
     part in training.
 
     The flat classifier has the same model at its one node. Both are measured on the tree;
@@ -396,7 +396,8 @@ def evaluate(
 
         jaxmeta hierarchy evaluate --data watch --tree optimal
 
-        jaxmeta hierarchy evaluate --data digits --tree "((0,6),(1,7),(2,3,5,8,9),4);" --learner strong --shots 50
+        jaxmeta hierarchy evaluate --data digits --learner strong --shots 50 \
+            --tree "((0,6),(1,7),(2,3,5,8,9),4);"
     """
     import jax
     import numpy as np

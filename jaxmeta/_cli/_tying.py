@@ -126,7 +126,8 @@ def show(
         )
         return
     print(
-        f"{scheme}: {tyings.SCHEMES[scheme].equation}\n{found.free} free parameters for {found.full} of {len(names)} nodes",
+        f"{scheme}: {tyings.SCHEMES[scheme].equation}\n"
+        f"{found.free} free parameters for {found.full} of {len(names)} nodes",
         flush=True,
     )
     if len(names) <= _WIDEST:

@@ -68,7 +68,8 @@ def in_context(encoder: Model, reader: Model, ways: int) -> Bias:
     r"""A black-box learner: a net reads the support with its labels, and one query without, and
     says the query's label.
 
-    $$ logits(x) = g\big((f(x_{\pi 1}), 0, e_{y_{\pi 1}}), \ldots, (f(x_{\pi S}), 0, e_{y_{\pi S}}), (f(x), 1, 0)\big) $$
+    $$ logits(x) = g\big((f(x_{\pi 1}), 0, e_{y_{\pi 1}}), \ldots,
+       (f(x_{\pi S}), 0, e_{y_{\pi S}}), (f(x), 1, 0)\big) $$
 
     The order pi is drawn anew for each task, in training and in evaluation. Episodes come class by
     class, so that in that order a place would say its label, and a reader that knows places would

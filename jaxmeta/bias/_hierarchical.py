@@ -11,9 +11,10 @@ from jaxmeta.tying import Tying, at_node
 def hierarchical(bias: Bias, tying: Tying) -> Bias:
     r"""Every node has its theta, and nodes share as the tying says: $\theta = T(\phi)_{task.node}$.
 
-    `shape(phi, task, learner) = bias.shape(T(phi)[task.node], task,
-    learner)`. What the tying prefers is a term in phi, not in any task's outcome: `jaxmeta.estimator.penalised(estimator,
-    tying.penalty)` adds it to the outer loss and its derivative, exactly, whatever the estimator.
+    `shape(phi, task, learner) = bias.shape(T(phi)[task.node], task, learner)`. What the tying
+    prefers is a term in phi, not in any task's outcome:
+    `jaxmeta.estimator.penalised(estimator, tying.penalty)` adds it to the outer loss and its
+    derivative, exactly, whatever the estimator.
 
     Args:
       bias: Whose theta is the node's.

@@ -66,9 +66,9 @@ def _render(points: np.ndarray, segments: np.ndarray, radius: np.ndarray) -> np.
     over one pixel.
 
     With u = <p - a, d> / |d|^2 and t = clip(u, 0, 1), the squared distance of pixel p to the
-    segment a + t d is
-    |p - a|^2 - |d|^2 t (2 u - t); its minimum over segments is kept. One drawing at a time, in place: the arrays then
-    stay in the processor's cache, which is three times as fast as all drawings at once.
+    segment a + t d is |p - a|^2 - |d|^2 t (2 u - t); its minimum over segments is kept. One drawing
+    at a time, in place: the arrays then stay in the processor's cache, which is three times as fast
+    as all drawings at once.
     """
     nearest = np.empty((len(points), SIDE, SIDE), np.float32)
     centre = np.arange(SIDE, dtype=np.float32) + np.float32(0.5)

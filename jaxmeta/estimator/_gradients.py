@@ -143,8 +143,9 @@ class _Objective(NamedTuple):
 
 
 def _symmetric(derive, objective, has_aux):
-    """`derive(objective, args, others) -> (grads, aux, forward, backward,
-    fixed)`: the gradient, and the `linear_map` of its tangent from those of phi and of the arguments in the places `others`."""
+    """`derive(objective, args, others) -> (grads, aux, forward, backward, fixed)`: the gradient,
+    and the `linear_map` of its tangent from those of phi and of the arguments in the places
+    `others`."""
 
     def value_and_aux(phi):
         value, aux = objective(phi) if has_aux else (objective(phi), ())

@@ -96,9 +96,9 @@ def sequential_axes(params: PyTree) -> dict[str, tuple[str | None, ...]]:
         such a layer.
 
     >>> import numpy as np
-    >>> body = {"dense1": {"kernel": np.ones((2, 5)), "bias": np.ones(5)}}
-    >>> sequential_axes({"body": body, "head": {"kernel": np.ones((5, 3))}})
-    {'body/dense1/kernel': (None, 'body/1'), 'head/kernel': ('body/1', None), 'body/dense1/bias': ('body/1',)}
+    >>> layer = {"kernel": np.ones((2, 5)), "bias": np.ones(5)}
+    >>> sequential_axes({"dense1": layer, "head": {"kernel": np.ones((5, 3))}})
+    {'dense1/kernel': (None, '1'), 'head/kernel': ('1', None), 'dense1/bias': ('1',)}
     """
     shapes = dict(zip(paths(params), map(jnp.shape, jax.tree.leaves(params))))
     ordered = sorted(

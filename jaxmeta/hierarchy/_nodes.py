@@ -77,9 +77,9 @@ def ridge(
     r"""Ridge regression on the classes' indicators with an unpenalised intercept; a block's score
     is its classes' sum.
 
-    $$ W = (\Sigma + \lambda \tfrac{\operatorname{tr}\Sigma}{d} I)^{-1} \operatorname{Cov}(x, y), \qquad
-    s_B = \sum_{c \in B} s_c, \qquad
-    \log\text{potential}_B = \frac{m-1}{m}\,\frac{s_B - \mu_B}{t\,\sigma^2_B} + \log \pi_B $$
+    $$ W = (\Sigma + \lambda \tfrac{\operatorname{tr}\Sigma}{d} I)^{-1} \operatorname{Cov}(x, y),
+       \qquad s_B = \sum_{c \in B} s_c, \qquad
+       \log\text{potential}_B = \frac{m-1}{m}\,\frac{s_B - \mu_B}{t\,\sigma^2_B} + \log \pi_B $$
 
     The softmax's temperature is the block's own residual variance on the training examples,
     $\sigma^2_B = 1_B^\top R 1_B$, corrected for the degrees of freedom

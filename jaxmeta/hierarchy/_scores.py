@@ -38,10 +38,11 @@ class NodeScores:
     r"""The log-scores of every node (subset S, partition) that a hierarchy over the classes may
     hold.
 
-    $$ \log P_\text{tree} = \sum_\text{nodes} \sum_{i: y_i \in S} \log P(\text{block of } y_i \mid x_i, S) =
-    \log P_\text{flat} + \sum_\text{nodes} \text{gain}, \qquad
-    \text{gain}_i = \log P(\text{block}) + \log P_\text{flat}(y_i \mid \text{block})
-    - \log P_\text{flat}(y_i \mid S) $$
+    $$ \log P_\text{tree}
+       = \sum_\text{nodes} \sum_{i: y_i \in S} \log P(\text{block of } y_i \mid x_i, S)
+       = \log P_\text{flat} + \sum_\text{nodes} \text{gain}, \qquad
+       \text{gain}_i = \log P(\text{block}) + \log P_\text{flat}(y_i \mid \text{block})
+       - \log P_\text{flat}(y_i \mid S) $$
 
     A node's gain is what it brings over deciding among the classes of S at once; gains add up to
     the tree's gain over the flat tree, and their noise is known from the same examples (ours).

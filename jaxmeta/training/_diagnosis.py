@@ -46,7 +46,10 @@ def cause(key, bilevel: Bilevel, theta: PyTree, task: Task) -> str | None:
     """Why the outer loss of this task or its derivative is not finite, and what to do; None where
     that was not found."""
     if bad := not_finite(theta):
-        return f"theta's '{bad[0]}' holds NaN or infinity before the step; begin from finite parameters"
+        return (
+            f"theta's '{bad[0]}' holds NaN or infinity before the step; begin from finite "
+            "parameters"
+        )
     if bad := not_finite(task):
         return f"the task's '{bad[0]}' holds NaN or infinity; repair or drop such examples"
     try:  # With the task's values at hand, labels that are no class are refused.
@@ -66,9 +69,15 @@ def _of(seen: Seen) -> str | None:
     last = steps if sound.all() else int(sound.argmin())  # the first that is not finite, or the end
     low = "try a smaller inner learning rate or fewer inner steps"
     if not np.isfinite(seen.start):
-        return "phi_0, where learning begins, is not finite though theta is; look at the model's init and at the bias"
+        return (
+            "phi_0, where learning begins, is not finite though theta is; look at the model's init "
+            "and at the bias"
+        )
     if not sound[0]:
-        return "the loss on the support is not finite at phi_0; look for a division, a logarithm or a root of zero in it"
+        return (
+            "the loss on the support is not finite at phi_0; look for a division, a logarithm or a "
+            "root of zero in it"
+        )
     first, highest = seen.losses[0], seen.losses[sound].max()
     grown = highest - first > (_GROWN - 1) * max(abs(first), 1e-6) or seen.largest > _FAR * (
         1 + seen.start

@@ -131,11 +131,17 @@ def examined(
         ):  # A learner that cannot be looked into must not hide that its step failed.
             why = None
     elif finite(state, tasks, weight):
-        why = "the outer optimiser's step is not finite though loss and gradient are; try a smaller outer rate"
+        why = (
+            "the outer optimiser's step is not finite though loss and gradient are; try a smaller "
+            "outer rate"
+        )
     else:
         why = "each task is finite and their sum is not; scale the outer loss down"
     if why is None and (bad := not_finite(state.estimator)):
-        why = f"what the estimator carries is not finite, in '{bad[0]}'; try a smaller inner learning rate"
+        why = (
+            f"what the estimator carries is not finite, in '{bad[0]}'; try a smaller inner "
+            "learning rate"
+        )
     return Failure(
         places,
         why

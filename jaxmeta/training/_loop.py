@@ -213,11 +213,9 @@ def fit(
                 save(session, "saved {path}" if last else "")
         if came:
             raise _interrupted(session, came[0])
-        log(
-            session
-            # After the last checkpoint, which keeps the steps of a line that a longer run would go on
-            # with.
-        )
+        # After the last checkpoint, which keeps the steps of a line that a longer run would go on
+        # with.
+        log(session)
         return session.fitted()
 
 

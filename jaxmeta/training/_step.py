@@ -21,7 +21,6 @@ from jaxmeta.evaluation._adaptation import scalars
 from jaxmeta.training._diagnosis import not_finite
 from jaxmeta.training._state import TrainState
 
-
 _TOLD = (
     "stationarity",
     "residual",

@@ -94,7 +94,10 @@ def test_every_public_function_of_every_folder_is_documented():
 
 
 def test_data_import_no_jax():
-    code = "import sys; sys.modules['jax'] = None; import jaxmeta.data; print(len(jaxmeta.data.catalogue()))"
+    code = (
+        "import sys; sys.modules['jax'] = None; import jaxmeta.data; "
+        "print(len(jaxmeta.data.catalogue()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and int(done.stdout) > 3, done.stderr
 

@@ -83,7 +83,8 @@ def test_another_process_takes_it(algorithm, tmp_path):
         "import jax, pickle, sys; jax.config.update('jax_enable_x64', True)\n"
         "algorithm, sample, theta = pickle.load(open(sys.argv[1], 'rb'))\n"
         "import jaxmeta as jm\n"
-        "print(float(jm.outcome(jax.random.key(0), algorithm.bilevel, theta, sample(jax.random.key(0)))[0]))"
+        "key = jax.random.key(0)\n"
+        "print(float(jm.outcome(key, algorithm.bilevel, theta, sample(key))[0]))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

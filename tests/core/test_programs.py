@@ -237,7 +237,9 @@ import sys
 import jax, jax.numpy as jnp
 import jaxmeta as jm
 hits = []
-jax.monitoring.register_event_listener(lambda name, **more: hits.append(name) if name.endswith("cache_hits") else None)
+jax.monitoring.register_event_listener(
+    lambda name, **more: hits.append(name) if name.endswith("cache_hits") else None
+)
 jax.jit(lambda x: x + 1)(1.0)  # before the cache is asked for
 assert str(jm.cache(sys.argv[1])) == sys.argv[1]
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

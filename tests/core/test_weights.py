@@ -414,7 +414,7 @@ def normalised(ways=3):
     )
 
 
-def test_what_is_marked_as_reference_counts_in_no_inductive_loss_and_nothing_else_of_the_support_normalises():
+def test_what_is_marked_as_reference_counts_in_no_inductive_loss_and_alone_normalises():
     task, learner = episode(), jm.gradient(normalised(), update=optax.sgd(0.5), steps=0)
     bilevel = jm.maml(learner, outer=jm.inductive(jm.query_loss)).bilevel
     theta = bilevel.init(KEY, task)

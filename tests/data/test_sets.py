@@ -94,7 +94,8 @@ def test_omniglot_is_there_under_its_official_tfds_name(small):
 def test_omniglot_takes_the_published_split_where_it_is(small, tmp_path):
     whole, _, _ = small
     listed = {
-        "train": '{"background": {"Greek": ["character02"]}, "evaluation": {"Angelic": ["character01"]}}',
+        "train": '{"background": {"Greek": ["character02"]}, '
+        '"evaluation": {"Angelic": ["character01"]}}',
         "val": '{"background": {"Greek": ["character01"]}}',
         "test": '{"evaluation": {"Angelic": ["character02"]}}',
     }

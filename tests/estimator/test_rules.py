@@ -12,6 +12,7 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta.base import Bilevel, Learner, Task
+from jaxmeta.estimator import _gradients as gradients
 from jaxmeta.estimator import (
     afresh,
     basis,
@@ -28,7 +29,6 @@ from jaxmeta.estimator import (
     segments,
     storing,
 )
-from jaxmeta.estimator import _gradients as gradients
 from jaxmeta.estimator._rules import believed
 
 KEY, ROUND = jax.random.key(0), 1e-12
