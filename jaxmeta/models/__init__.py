@@ -1,7 +1,8 @@
 """Models: pairs of pure functions `(init, apply)`, and adapters for modules of flax and equinox."""
 
 from ._adapters import equinox, linen, nnx
-from ._conv import conv1d, conv4, conv_places
+from ._conv import conv4, conv_places
+from ._conv1d import conv1d
 from ._convolution import dot_conv, lax_conv
 from ._film import conv4_film, film
 from ._mlp import mlp

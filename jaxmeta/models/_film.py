@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxmeta import _check
 
 from ._adapters import linen
-from ._conv import normalised
+from ._conv_blocks import normalised
 from ._convolution import max_pool
 from ._layers import Dense, Head
 from ._model import Model, check_batch
