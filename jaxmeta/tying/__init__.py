@@ -1,6 +1,8 @@
 """WHO shares weights: tyings, theta = T(phi), between the nodes of a hierarchy, between layers and
 within a leaf."""
 
+from jaxmeta.tying._along_tree import along_tree, along_tree_learned
+from jaxmeta.tying._branching import branching
 from jaxmeta.tying._combinations import low_rank, templates, unit_rows
 from jaxmeta.tying._gradient import value_and_grad
 from jaxmeta.tying._mixture import harden_mixture, mixture
@@ -8,12 +10,10 @@ from jaxmeta.tying._models import cross_stitch, scan_layers, tied
 from jaxmeta.tying._near_tree import harden_near_tree, near_tree
 from jaxmeta.tying._nodes import (
     across,
-    along_tree,
-    along_tree_learned,
-    branching,
     by_group,
     free,
     laplacian,
+    partial,
     shared,
     universal,
 )
@@ -53,7 +53,6 @@ from jaxmeta.tying._tying import (
     at_node,
     compose,
     identity,
-    partial,
     prefers_nothing,
     stacked,
 )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check, _index
 from jaxmeta._sums import widened
-from jaxmeta.tying._nodes import checked_scales
+from jaxmeta.tying._along_tree import checked_scales
 from jaxmeta.tying._soft_groups import Hardened, likeliest
 from jaxmeta.tying._soft_tree import checked_levels, harden_along_tree
 from jaxmeta.tying._tying import Tying, total

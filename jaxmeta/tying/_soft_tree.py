@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxmeta import _check, _index
 from jaxmeta._pytree import leaves_dtype
-from jaxmeta.tying._nodes import along_tree, branched, checked_scales, depth_prior, leaf_depths
+from jaxmeta.tying._along_tree import along_tree, checked_scales, depth_prior
+from jaxmeta.tying._branching import branched, leaf_depths
 from jaxmeta.tying._operator import checked_nodes, product
 from jaxmeta.tying._soft_groups import Hardened, assignment, group_means, likeliest
 from jaxmeta.tying._tying import Tying

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _index
-from jaxmeta._pytree import Where, leave, leaves_dtype, merge, named, paths, take
+from jaxmeta._pytree import Where, leave, leaves_dtype, merge, paths, take
 from jaxmeta._sums import widened
 
 
@@ -212,19 +212,3 @@ def total(parts) -> Array:
     """The sum of scalars, or of arrays of one shape, in float32 at least; 0 of none."""
     parts = widened(list(parts))
     return sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
-
-
-def partial(nodes: int, *names: str) -> Tying:
-    r"""Partial tying of federated learning: named leaves are every node's own, all others shared.
-
-    $$ \theta_c = (z_A, z_{P,c}) $$
-
-    Args:
-      nodes: N.
-      names: Of the personal leaves, as `jaxmeta.named` takes them.
-
-    Paper: Pillutla et al., Federated learning with partial model personalization, ICML 2022.
-    """
-    from jaxmeta.tying._nodes import free, shared
-
-    return applied({named(*names): free(nodes)}, rest=shared(nodes))
