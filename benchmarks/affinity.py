@@ -31,6 +31,7 @@ import jaxmeta as jm
 from benchmarks._record import environment, median_ratio, read, write
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy import (
+    _autoencoder,
     _class_data,
     _confusion,
     _embedding,
@@ -38,6 +39,7 @@ from jaxmeta.hierarchy import (
     _performance,
     _task2vec,
     _transfer,
+    _transfer_runs,
     _transferability,
 )
 from jaxmeta.parallel import divisor, over_tasks, task_mesh
@@ -117,12 +119,12 @@ def transfers(features, hidden, code, options):
     """The figures of one encoder."""
     train, test = hapt(features)
     models, training = (
-        _transfer.dense_autoencoder(int(np.prod(train.x.shape[1:])), hidden, code),
+        _autoencoder.dense_autoencoder(int(np.prod(train.x.shape[1:])), hidden, code),
         _transfer.Training(),
     )
     data, held = (jax.tree.map(jnp.asarray, _class_data.by_class(part)) for part in (train, test))
-    starts = _transfer.fresh(models, jax.random.split(jax.random.key(0), 12), data)
-    size, mesh = _transfer._chunk(starts, data, held, training), task_mesh()
+    starts = _transfer_runs.fresh(models, jax.random.split(jax.random.key(0), 12), data)
+    size, mesh = _transfer_runs.chunk(starts, data, held, training), task_mesh()
     record = {
         "examples": np.asarray(data.counts).tolist(),
         "held out": np.asarray(held.counts).tolist(),
@@ -154,7 +156,7 @@ def transfers(features, hidden, code, options):
     record["affinity at 100"] = _performance.scored(moved, beta=0.0)[0].round(3).tolist()
 
     both = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), starts)
-    runs, _ = _transfer.all_runs(
+    runs, _ = _transfer_runs.all_runs(
         jax.random.key(0), np.asarray(data.counts), BUDGETS, [[c] for c in range(12)]
     )
     total = len(runs.start)
@@ -162,7 +164,7 @@ def transfers(features, hidden, code, options):
     record["runs"], record["timed"] = total, len(part.start)
 
     def program(runs, mapper):
-        lowered = _transfer.learn.lower(
+        lowered = _transfer_runs.learn.lower(
             both, data, held, runs, models, training, training.transfer_steps, mapper, False
         )
         return lowered.compile()

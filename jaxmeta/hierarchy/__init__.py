@@ -17,6 +17,7 @@ from jaxmeta.hierarchy._agglomeration import (
     ward,
     weighted,
 )
+from jaxmeta.hierarchy._autoencoder import Autoencoder, dense_autoencoder
 from jaxmeta.hierarchy._beam import Beam, beam_search
 from jaxmeta.hierarchy._class_data import ByClass, by_class
 from jaxmeta.hierarchy._classifier import (
@@ -135,13 +136,7 @@ from jaxmeta.hierarchy._refinement import (
 from jaxmeta.hierarchy._scores import NodeScores, node_scores
 from jaxmeta.hierarchy._soft_tree import soft_tree, soft_tree_loss
 from jaxmeta.hierarchy._task2vec import fisher_affinity, fisher_embedding, task2vec_affinity
-from jaxmeta.hierarchy._transfer import (
-    Autoencoder,
-    Training,
-    Transfers,
-    dense_autoencoder,
-    transfers,
-)
+from jaxmeta.hierarchy._transfer import Training, Transfers, transfers
 from jaxmeta.hierarchy._transferability import (
     h_score,
     leep,

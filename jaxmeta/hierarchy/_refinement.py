@@ -17,10 +17,10 @@ from jaxtyping import Int, PyTree
 
 from jaxmeta import _check, _index
 from jaxmeta.hierarchy._affinity import Affinity, checked_affinity
+from jaxmeta.hierarchy._autoencoder import Autoencoder
 from jaxmeta.hierarchy._classifier import Encoding, checked_examples
 from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._derivation import number_of
-from jaxmeta.hierarchy._transfer import Autoencoder
 from jaxmeta.hierarchy._tree import Tree
 
 

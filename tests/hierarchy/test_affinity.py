@@ -10,6 +10,7 @@ import scipy.stats
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy import (
     _affinity,
+    _autoencoder,
     _class_data,
     _confusion,
     _embedding,
@@ -18,6 +19,7 @@ from jaxmeta.hierarchy import (
     _performance,
     _task2vec,
     _transfer,
+    _transfer_runs,
     _transferability,
 )
 from jaxmeta.models import Model, mlp
@@ -41,7 +43,7 @@ def planted(n=40, features=8, seed=0):
 
 # The transfer affinity
 
-SCALAR = _transfer.Autoencoder(
+SCALAR = _autoencoder.Autoencoder(
     *(
         Model(
             lambda key, x, start=start: {"w": jnp.full((1, 1), start)},
@@ -98,17 +100,19 @@ def test_transfers_by_hand():
 def test_transfers_are_those_of_a_loop_whatever_the_budget_or_group():
     train, held = planted()
     train = Examples(train.x[:-12], train.y[:-12])
-    training, models = _transfer.Training(3, 4, 5), _transfer.dense_autoencoder(8, 6, 3)
+    training, models = _transfer.Training(3, 4, 5), _autoencoder.dense_autoencoder(8, 6, 3)
     groups = [(0, 1), (2, 0), (3, 1)]
     got = _transfer.transfers(KEY, train, held, (2, 30, 90, 99), models, training, groups)
-    compiled = _transfer.learn._cache_size()
+    compiled = _transfer_runs.learn._cache_size()
     _transfer.transfers(jax.random.key(1), train, held, (2, 30, 90, 99), models, training, groups)
-    assert _transfer.learn._cache_size() == compiled
+    assert _transfer_runs.learn._cache_size() == compiled
     assert got.losses.shape == (4, 4, 3) and got.losses.dtype == np.float64
     np.testing.assert_array_equal(
         got.losses[2], got.losses[3]
     )  # 37 examples a concept, so run once
-    assert len(_transfer.all_runs(KEY, [37] * 4, (2, 30, 90, 99), groups)[0].start) == 3 * 3 * 5
+    assert (
+        len(_transfer_runs.all_runs(KEY, [37] * 4, (2, 30, 90, 99), groups)[0].start) == 3 * 3 * 5
+    )
     assert (abs(got.losses[0] - got.losses[1]) > 1e-6).all()
 
     shuffle, encoding, moving = jax.random.split(KEY, 3)
@@ -142,7 +146,7 @@ def test_transfers_are_those_of_a_loop_whatever_the_budget_or_group():
 
     keys = jax.random.split(encoding, 4)
     fresh = [
-        jax.tree.map(lambda leaf, i=i: leaf[i], _transfer.fresh(models, keys, data))
+        jax.tree.map(lambda leaf, i=i: leaf[i], _transfer_runs.fresh(models, keys, data))
         for i in range(4)
     ]
     trained, own = zip(*[learned(fresh[i], keys[i], [i], 99, 3) for i in range(4)])
@@ -162,15 +166,15 @@ def test_transfers_are_those_of_a_loop_whatever_the_budget_or_group():
 def test_a_chunk_keeps_to_the_memory():
     train, held = planted(n=20, features=64)
     data, apart = _class_data.by_class(train), _class_data.by_class(held)
-    models, training = _transfer.dense_autoencoder(64, 48, 16), _transfer.Training(2, 2, 8)
-    starts = _transfer.fresh(models, jax.random.split(KEY, 4), data)
-    runs, where = _transfer.all_runs(KEY, data.counts, (5, 10, 15), [[c] for c in range(4)])
+    models, training = _autoencoder.dense_autoencoder(64, 48, 16), _transfer.Training(2, 2, 8)
+    starts = _transfer_runs.fresh(models, jax.random.split(KEY, 4), data)
+    runs, where = _transfer_runs.all_runs(KEY, data.counts, (5, 10, 15), [[c] for c in range(4)])
     assert len(runs.start) == 60 and np.unique(where).size == 60
     runs = runs._replace(start=runs.start % 4)
     used = {}
     for memory in (2**20, 2**23):
-        mapper = over_tasks(_transfer._chunk(starts, data, apart, training, memory))
-        program = _transfer.learn.lower(
+        mapper = over_tasks(_transfer_runs.chunk(starts, data, apart, training, memory))
+        program = _transfer_runs.learn.lower(
             starts, data, apart, runs, models, training, 2, mapper, False
         ).compile()
         used[memory] = program.memory_analysis().temp_size_in_bytes
@@ -411,7 +415,7 @@ def test_planted_pairs_are_found(name):
             held,
             30,
             _performance.explained_variance,
-            autoencoder=_transfer.Autoencoder(mlp((), 2), mlp((), 8)),
+            autoencoder=_autoencoder.Autoencoder(mlp((), 2), mlp((), 8)),
             training=_transfer.Training(200, 40, 16, optax.sgd(0.2, 0.9)),
         ),
         "linear": lambda: _embedding.linear_transfer_affinity(KEY, train, held, 2),

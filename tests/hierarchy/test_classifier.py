@@ -19,10 +19,10 @@ from jaxmeta.hierarchy import Tree, _confusion, _joint, _refinement, _soft_tree
 from jaxmeta.hierarchy import _classifier as nodes
 from jaxmeta.hierarchy import _decoding as decoding
 from jaxmeta.hierarchy import _heads as heads
+from jaxmeta.hierarchy._autoencoder import dense_autoencoder
 from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._derivation import confusion_tree, embedding_tree
 from jaxmeta.hierarchy._sklearn import HierarchicalClassifier
-from jaxmeta.hierarchy._transfer import dense_autoencoder
 from jaxmeta.models import Model, mlp
 
 KEY = jax.random.key(1)
