@@ -59,7 +59,7 @@ from jaxmeta.hierarchy._cross_fit import (
     path_log_probabilities,
     stratified_folds,
 )
-from jaxmeta.hierarchy._dag import Dag, edges, leaf_log_probabilities
+from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._decoding import beam, greedy, most_probable, path_product
 from jaxmeta.hierarchy._derivation import Trials, best_of, confusion_tree, embedding_tree, nbdt_tree
 from jaxmeta.hierarchy._distances import (
@@ -90,6 +90,7 @@ from jaxmeta.hierarchy._joint import (
     orthogonality,
     recursive_regularisation,
 )
+from jaxmeta.hierarchy._leaf_probabilities import edges, leaf_log_probabilities
 from jaxmeta.hierarchy._lookahead import lookahead, lookahead_affinity
 from jaxmeta.hierarchy._metrics import (
     HierarchicalScores,

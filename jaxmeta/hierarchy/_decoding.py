@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxmeta import _check
 from jaxmeta.hierarchy._classifier import layout
-from jaxmeta.hierarchy._dag import Dag, leaf_log_probabilities
+from jaxmeta.hierarchy._dag import Dag
+from jaxmeta.hierarchy._leaf_probabilities import leaf_log_probabilities
 from jaxmeta.hierarchy._tree import Tree
 
 LogProbabilities = Float[Array, "n I A"]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmeta.hierarchy._count import count, count_binary, unrank, unrank_binary
-from jaxmeta.hierarchy._dag import Dag, edges, leaf_log_probabilities
+from jaxmeta.hierarchy._dag import Dag
+from jaxmeta.hierarchy._leaf_probabilities import edges, leaf_log_probabilities
 from jaxmeta.hierarchy._tree import Tree
 
 NAMES = st.lists(
