@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import re
 
-from jaxmeta.hierarchy._tree import Tree
-
 TOKEN = re.compile(r"\s*(?:\[[^\]]*\]\s*)*('(?:[^']|'')*'|[(),:;]|[^\s(),:;'\[\]]+)")
 
 
-def read(text: str) -> Tree:
-    """See `Tree.from_newick`."""
+def read(text: str):
+    """The arguments of a `Tree`: see `Tree.from_newick`."""
     parents, names, lengths = [], [], []
     node, place, previous = -1, 0, ""
 
@@ -78,7 +76,7 @@ def read(text: str) -> Tree:
     if unnamed:
         place = len(text)
         refuse("a leaf without a name")
-    return Tree(tuple(parents), tuple(names[leaf] for leaf in leaves), _heights(parents, lengths))
+    return tuple(parents), tuple(names[leaf] for leaf in leaves), _heights(parents, lengths)
 
 
 def _heights(parents, lengths) -> tuple[float, ...] | None:
@@ -95,7 +93,7 @@ def _heights(parents, lengths) -> tuple[float, ...] | None:
     return tuple(heights)
 
 
-def write(tree: Tree) -> str:
+def write(tree) -> str:
     """See `Tree.newick`."""
     form, stack = [], [(tree.root, "")]
     while stack:

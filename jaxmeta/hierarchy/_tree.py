@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxmeta.hierarchy import _newick, _tree_forms
 from jaxmeta.hierarchy._parents import (
     children_of,
     each_upwards,
@@ -230,22 +231,7 @@ class Tree:
         >>> Tree.from_nested((0, (1, 2))) == Tree.from_nested(((2, 1), 0))
         True
         """
-        parents, concepts = [], []
-        stack = [(nested, -1)]
-        while stack:
-            part, parent = stack.pop()
-            number = len(parents)
-            parents.append(parent)
-            if isinstance(part, (tuple, list)):
-                if not part:
-                    raise ValueError(
-                        "nested must hold a concept or at least two parts in every tuple, got (); "
-                        "leave it out"
-                    )
-                stack.extend((child, number) for child in reversed(part))
-            else:
-                concepts.append(part)
-        return Tree(tuple(parents), tuple(concepts))
+        return Tree(*_tree_forms.from_nested(nested))
 
     def nested(self):
         """The tree as nested tuples, children by their smallest leaf."""
@@ -265,9 +251,7 @@ class Tree:
         >>> Tree.from_newick("(still,((walk,run),(bike,car)));").nested()
         ((('bike', 'car'), ('run', 'walk')), 'still')
         """
-        from jaxmeta.hierarchy._newick import read
-
-        return read(text)
+        return Tree(*_newick.read(text))
 
     def newick(self) -> str:
         """The tree in Newick's text, lengths being differences of heights.
@@ -275,88 +259,29 @@ class Tree:
         >>> Tree.from_nested((0, (1, 2))).newick()
         "('0':2,('1':1,'2':1):1);"
         """
-        from jaxmeta.hierarchy._newick import write
-
-        return write(self)
+        return _newick.write(self)
 
     def networkx(self):
         """The tree as a `networkx.DiGraph`, edges from parents to children; leaves carry
         `concept`."""
-        import networkx
-
-        graph = networkx.DiGraph()
-        for node in range(self.nodes):
-            graph.add_node(
-                node,
-                height=self.heights[node],
-                **({"concept": self.concepts[node]} if node < self.size else {}),
-            )
-        graph.add_edges_from(
-            (parent, node) for node, parent in enumerate(self.parents) if parent >= 0
-        )
-        return graph
+        return _tree_forms.to_networkx(self)
 
     @staticmethod
     def from_networkx(graph) -> Tree:
         """A tree from a `networkx.DiGraph` with edges from parents to children. A leaf's concept is
         its attribute `concept`, or the node itself."""
-        names = list(graph)
-        number = {name: place for place, name in enumerate(names)}
-        several = [name for name in names if graph.in_degree(name) > 1]
-        if several:
-            raise ValueError(
-                f"every node of a tree has one parent, got several for {several}; use "
-                "jaxmeta.hierarchy.Dag"
-            )
-        parents = [-1] * len(names)
-        for parent, node in graph.edges:
-            parents[number[node]] = number[parent]
-        concepts = [
-            graph.nodes[name].get("concept", name) for name in names if graph.out_degree(name) == 0
-        ]
-        return Tree(tuple(parents), tuple(concepts))
+        return Tree(*_tree_forms.from_networkx(graph))
 
     @staticmethod
     def from_linkage(linkage, concepts: Sequence[Hashable] | None = None) -> Tree:
         """A binary tree from scipy's linkage matrix `[C-1, 4]`; the heights are its distances."""
-        linkage = np.asarray(linkage, float)
-        size = len(linkage) + 1
-        parents, heights = [-1] * (2 * size - 1), [0.0] * (2 * size - 1)
-        for step, (left, right, height, _) in enumerate(linkage):
-            parents[int(left)] = parents[int(right)] = size + step
-            heights[size + step] = height
-        # Centroid and median linkage may invert; a height is at least what is under it.
-        for step, (left, right, _, _) in enumerate(linkage):
-            heights[size + step] = max(
-                heights[size + step], heights[int(left)], heights[int(right)]
-            )
-        return Tree(tuple(parents), None if concepts is None else tuple(concepts), tuple(heights))
+        return Tree(*_tree_forms.from_linkage(linkage, concepts))
 
     def linkage(self) -> np.ndarray:
         """Scipy's linkage matrix `[C-1, 4]`; a node of several children is joined two by two at its
         one height."""
-        rows, cluster = [], {leaf: (leaf, 1) for leaf in range(self.size)}
-        for node in sorted(self.inner, key=lambda node: (self.heights[node], -node)):
-            left, count = cluster[self.children[node][0]]
-            for child in self.children[node][1:]:
-                right, more = cluster[child]
-                count += more
-                rows.append((left, right, self.heights[node], count))
-                left = self.size + len(rows) - 1
-            cluster[node] = (left, count)
-        return np.array(rows, float).reshape(-1, 4)
+        return _tree_forms.to_linkage(self)
 
     def __str__(self) -> str:
         """The readable form: one line a concept."""
-
-        def lines(node, parts):
-            if not parts:
-                return [f" {self.concepts[node]}"]
-            drawn = []
-            for place, part in enumerate(parts):
-                first, last = place == 0, place == len(parts) - 1
-                drawn.append(("┬" if first else "└" if last else "├") + part[0])
-                drawn.extend((" " if last else "│") + line for line in part[1:])
-            return drawn
-
-        return "\n".join(each_upwards(self.children, self.root, lines)[self.root])
+        return _tree_forms.as_text(self)
