@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jaxmeta._cli._console import refusing, say, show_json, start_jax, table
-from jaxmeta._cli._train import saved_configuration
+from jaxmeta._cli._saved_run import saved_configuration
 
 
 def evaluate(

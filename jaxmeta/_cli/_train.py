@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from jaxmeta._cli._console import Refusal, read_json, refusing, say, show_json, start_jax, table
+from jaxmeta._cli._console import refusing, say, show_json, start_jax, table
+from jaxmeta._cli._saved_run import GOAL, configuration_of
 
 _TASK, _NET, _LEARNING, _RUN = "The tasks", "The model", "Learning", "The run"
 
@@ -192,7 +193,7 @@ def train(
     started = []
     show = training.console(sys.stderr)
     with refusing(still=lambda: not started):
-        configuration = _configuration(out, given, resume)
+        configuration = configuration_of(out, given, resume)
         start_jax(compilation_cache)
         dataset = sets.load(configuration.data)
         configuration = experiment.complete(configuration, dataset)
@@ -205,7 +206,7 @@ def train(
         def progress(event):
             if event.kind == "start":
                 started.append(True)
-                (out / _GOAL).write_text(f'{{"steps": {steps}}}\n', encoding="utf-8")
+                (out / GOAL).write_text(f'{{"steps": {steps}}}\n', encoding="utf-8")
             show(event)
 
         try:
@@ -264,43 +265,9 @@ def train(
         _print(configuration, results, out, picture)
 
 
-_GOAL = "goal.json"  # the one setting of a run that may change: how many meta-batches
 _VALIDATION = 100  # episodes of each validation
+
 _LOG = 10  # meta-batches that a point of the training curve averages
-
-
-def _configuration(out: Path, given: dict, resume: bool):
-    """The configuration of the options, or of the run to be resumed."""
-    from jaxmeta.experiment import Configuration
-
-    if not (out / "configuration.json").exists():
-        return Configuration(**given)
-    if not resume:
-        raise Refusal(
-            f"{out} already holds a run; go on with it by --resume, or choose another --out"
-        )
-    configuration = saved_configuration(out)
-    for name, value in given.items():
-        was = getattr(configuration, name)
-        if name != "steps" and was != value:
-            raise Refusal(
-                f"the run in {out} was made with {name} {was}, got {value}; leave out "
-                f"--{name.replace('_', '-')}, or choose another --out"
-            )
-    return dataclasses.replace(
-        configuration, steps=given.get("steps") or read_json(out / _GOAL)["steps"]
-    )
-
-
-def saved_configuration(folder: Path):
-    """The configuration that a run was made with, complete."""
-    from jaxmeta.experiment import Configuration
-
-    path = folder / "configuration.json"
-    return Configuration.recorded(
-        {name: value for name, value in read_json(path).items() if name != "fit"}, path
-    )
-
 
 _NAMES = {
     "trained": "meta-trained",
