@@ -4,38 +4,39 @@ progress."""
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import signal
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
-from jaxmeta._programs import Program, run
+from jaxmeta._programs import run
 from jaxmeta._pytree import moving, paths
 from jaxmeta.base import Algorithm
-from jaxmeta.evaluation._adaptation import default_over, metrics, outcomes, partial
+from jaxmeta.evaluation._adaptation import default_over, metrics, partial
 from jaxmeta.parallel import Mapper
 from jaxmeta.training import _checkpoint, _run
-from jaxmeta.training._faults import Interrupted, NonFinite, deferred_signals, examined
+from jaxmeta.training._calls import compiled_steps, compiled_validation
+from jaxmeta.training._endings import interrupted, non_finite
+from jaxmeta.training._faults import deferred_signals
 from jaxmeta.training._progress import Progress, default
 from jaxmeta.training._session import Session, advance, log, restore, save, tell, validate
 from jaxmeta.training._source import source_of
 from jaxmeta.training._state import Fitted, Metric
 from jaxmeta.training._state import metric as metric_named
-from jaxmeta.training._step import given, initial_state, outer_steps
+from jaxmeta.training._step import given, initial_state
 
 # seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often.
 # Not less, as each call of Conv4's steps costs two CPU cores some 40 ms, however many they are: its
 # buffers' pages are new to it.
 _CALL = 2.0
+
 _CAPACITY = 100
+
 _RATE = "the outer rate is the optimiser's, as in optax.adam(0.001), the inner one the learner's"
 
 
@@ -177,8 +178,8 @@ def fit(
         tell(session, "start", {}, f"resumed after step {session.step}" if session.step else "")
         if session.step < steps and not came:
             began = time.monotonic()
-            call = _compiled_steps(session, algorithm, optimiser, capacity, key_steps)
-            measure = validation and _compiled_validation(
+            call = compiled_steps(session, algorithm, optimiser, capacity, key_steps)
+            measure = validation and compiled_validation(
                 session, key_validation, algorithm, validation, episodes, over or default_over
             )
             session.compile_seconds = time.monotonic() - began
@@ -199,7 +200,7 @@ def fit(
             due = min(steps, *(_next_multiple(session.step, every) for every in stops))
             count, before = min(pace, due - session.step), session.seconds
             if not advance(session, call, count):
-                raise _non_finite(session, algorithm, key_steps)
+                raise non_finite(session, algorithm, key_steps)
             if not steps_per_call:
                 pace = max(
                     1, min(capacity, int(_CALL * count / max(session.seconds - before, 1e-9)))
@@ -212,7 +213,7 @@ def fit(
             if better or last or session.step % checkpoint_every == 0:
                 save(session, "saved {path}" if last else "")
         if came:
-            raise _interrupted(session, came[0])
+            raise interrupted(session, came[0])
         # After the last checkpoint, which keeps the steps of a line that a longer run would go on
         # with.
         log(session)
@@ -257,72 +258,9 @@ def _before(record, session: Session) -> bool:
     return 0 < record["step"] <= session.step and not partial_line
 
 
-def _compiled_steps(session: Session, algorithm, optimiser, capacity, key):
-    """The compiled outer steps. What they take is put where they want it: over the devices, if
-    tasks are shared out."""
-    compiled = Program(
-        outer_steps(algorithm, optimiser, session.source.drawn, capacity),
-        session.state,
-        key,
-        session.source.shapes,
-        jax.ShapeDtypeStruct((), jnp.int32),
-        donate=(0,),
-    )
-    place, place_key, place_source, place_count = compiled.shardings
-    key = jax.device_put(key, place_key)
-    sampler = session.source.drawn and jax.device_put(session.source.shapes, place_source)
-
-    def call(state, source, count):
-        source = sampler or jax.device_put(source, place_source)
-        return compiled(
-            jax.device_put(state, place), key, source, jax.device_put(np.int32(count), place_count)
-        )
-
-    return call
-
-
-def _compiled_validation(session: Session, key, algorithm, sample, episodes, over):
-    settings = {"bilevel": algorithm.bilevel, "episodes": episodes, "over": over, "steps": None}
-    compiled = Program(functools.partial(outcomes, **settings), key, session.state.theta, sample)
-    place_key, place, place_sample = compiled.shardings
-    key, sample = jax.device_put((key, sample), (place_key, place_sample))
-    return lambda theta: compiled(key, jax.device_put(theta, place), sample)
-
-
 def _or(value, default):
     return default if value is None else value
 
 
 def _next_multiple(step: int, every: int) -> int:
     return (step // every + 1) * every
-
-
-def _non_finite(session: Session, algorithm: Algorithm, key) -> NonFinite:
-    log(session)
-    step = session.step + 1
-    tasks, why = examined(algorithm, session.state, key, *session.failed, session.source.drawn)
-    saved = _checkpoint.steps_in(session.run) if session.run else []
-    checkpoint = _checkpoint.folder_of(session.run) / str(saved[-1]) if saved else None
-    which = f"task {', '.join(map(str, tasks))}" if tasks else "no task by itself"
-    return NonFinite(
-        f"the outer loss or its gradient is not finite at step {step}, in {which} of the "
-        f"meta-batch; {why}; the last good checkpoint is {checkpoint or 'none'}",
-        step,
-        tasks,
-        why,
-        checkpoint,
-        session.fitted(),
-    )
-
-
-def _interrupted(session: Session, number: int) -> Interrupted:
-    path = save(session)
-    name = signal.Signals(number).name
-    how = (
-        f"saved {path}; resume with resume=True and the same settings"
-        if path
-        else "nothing was saved, because the run has no folder"
-    )
-    return Interrupted(
-        f"{name} after step {session.step} of {session.steps}: {how}", number, session.fitted()
-    )

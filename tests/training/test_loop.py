@@ -199,9 +199,8 @@ def test_metric_chooses_the_best():
     ],
 )
 def test_bad_arguments_are_refused_before_compiling(change, sentence, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "jaxmeta.training._loop._compiled_steps", None
-    )  # samplers are small programs of their own
+    # Samplers are small programs of their own.
+    monkeypatch.setattr("jaxmeta.training._loop.compiled_steps", None)
     with pytest.raises(ValueError, match=sentence):
         train(tmp_path, **{"steps": 4, "validation": sample, **change})
 
