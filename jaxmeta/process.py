@@ -11,11 +11,30 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Int, Key, PyTree
 
 from jaxmeta import _check, _programs
+from jaxmeta._inner_objective import lifted, loss_and_aux, objective, seeing, view
+from jaxmeta._judged import judged, predicted
 from jaxmeta._pytree import constants, counted, merge, moving
-from jaxmeta.base import Bilevel, Examples, Learner, Position, Task, Trajectory, asked
+from jaxmeta.base import Bilevel, Learner, Position, Task, Trajectory
 
-_OF_VIEW = 2**31 - 2  # out of reach of the numbers by which keys are split
-
+__all__ = [
+    "adapt",
+    "advance",
+    "begin",
+    "judged",
+    "learned",
+    "lifted",
+    "loss_and_aux",
+    "no_penalty",
+    "objective",
+    "outcome",
+    "predict",
+    "predicted",
+    "seeing",
+    "started",
+    "trajectory",
+    "view",
+    "walk",
+]
 
 _takes = _check.takes(
     {"key": _check.key, "learner": _check.learner, "bilevel": _check.bilevel, "task": _check.task}
@@ -155,50 +174,6 @@ def advance(
     return Position(position.start, phi, memory), kept
 
 
-def view(key: Key[Array, ""], learner: Learner, task: Task, step: Int[Array, ""] | int) -> Task:
-    """The task whose support is what a learner sees of it after so many steps. Its key is made of
-    the step's or the start's, so that their own draws stay what they are."""
-    if learner.sees is None:
-        return task
-    return task._replace(
-        support=learner.sees(jax.random.fold_in(key, _OF_VIEW), task.support, step)
-    )
-
-
-def seeing(learner: Learner, sees) -> Learner:
-    """The learner that sees, of what it saw before, what `sees(key, support, step)` makes of it."""
-    first = learner.sees
-    if first is None or sees is None:
-        return learner._replace(sees=first if sees is None else sees)
-
-    def both(key, support, step):
-        key_first, key_then = jax.random.split(key)
-        return sees(key_then, first(key_first, support, step), step)
-
-    return learner._replace(sees=both)
-
-
-def lifted(learner: Learner, lift) -> Learner:
-    """The learner that measures and predicts as another does at `lift(phi, batch) -> (phi, batch)`:
-    one piece of code for both."""
-
-    def through(function):
-        return (
-            None if function is None else lambda key, phi, batch: function(key, *lift(phi, batch))
-        )
-
-    return learner._replace(loss=through(learner.loss), predict=through(learner.predict))
-
-
-def objective(key: Key[Array, ""], learner: Learner, start: PyTree, phi: PyTree, task: Task):
-    """What inner steps descend: `(loss(phi, support) + penalty(phi, phi_0), (loss, aux))`, with
-    phi_0 = start. The support is taken as it is: who wants what a step sees of it gives the task's
-    `view`."""
-    value, aux = loss_and_aux(learner, key, phi, task.support)
-    penalty = _check.scalar("the penalty of a learner", learner.penalty(phi, start))
-    return value + penalty.astype(value.dtype), (value, aux)
-
-
 @_takes
 def adapt(
     key: Key[Array, ""], learner: Learner, task: Task, gradient=jax.grad, scan=jax.lax.scan
@@ -259,16 +234,6 @@ def learned(
     return learner, trajectory(key_process, learner, task, gradient, scan), key_outer
 
 
-def judged(
-    key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task
-) -> tuple[Array, Any]:
-    """The outer loss of a trajectory, and what came beside it."""
-    value, aux = bilevel.outer(key, learner, walked, task)
-    return _check.scalar("the outer loss", value), _check.numbers(
-        "what an outer objective returns beside its value", aux
-    )
-
-
 @_takes
 def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) -> Array:
     """What a learner says of a task's query after it has learned from the support.
@@ -299,47 +264,6 @@ def predict(key: Key[Array, ""], bilevel: Bilevel, theta: PyTree, task: Task) ->
     """
     learner, walked, key_outer = learned(key, bilevel, theta, task)
     return predicted(key_outer, bilevel, learner, walked, task)
-
-
-def predicted(
-    key: Key[Array, ""], bilevel: Bilevel, learner: Learner, walked: Trajectory, task: Task
-) -> Array:
-    """What the end of a trajectory says of the query, as the outer objective shows it to the
-    learner."""
-    if learner.predict is None:
-        raise ValueError(
-            "predictions need a learner that has them, got one whose predict is None; make it "
-            "with learner._replace(predict=lambda key, phi, batch: ...), or take "
-            "jaxmeta.gradient(model, ...)"
-        )
-    if isinstance(task.query, Examples) and task.query.y is None:
-        like = task.support.y
-        axes = like.shape[
-            1 + jnp.ndim(task.support.x) - jnp.ndim(task.query.x) :
-        ]  # of a target, where batches are stacked too
-        task = task._replace(
-            query=task.query._replace(y=jnp.zeros((len(task.query.x), *axes), like.dtype))
-        )
-    queries = jax.tree.leaves(task.query)[0].shape[0]
-
-    said = learner.predict(key, walked.end, asked(bilevel.outer, task))
-    return said[
-        len(said) - queries :
-    ]  # whatever an objective puts beside the query comes before it
-
-
-def loss_and_aux(learner: Learner, key, phi: PyTree, batch: PyTree) -> tuple[Array, Any]:
-    """The learner's loss on a batch, refused in a sentence where it is not `(scalar, aux)`."""
-    result = learner.loss(key, phi, batch)
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise ValueError(
-            f"the loss of a learner must return a pair (scalar, aux), got {type(result).__name__}; "
-            "return (value, {})"
-        )
-    return (
-        _check.scalar("the loss of a learner", result[0]),
-        _check.numbers("what a loss returns beside its value", result[1]),
-    )
 
 
 def no_penalty(phi: PyTree, start: PyTree) -> Array:

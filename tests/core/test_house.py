@@ -17,6 +17,7 @@ FLOORS = [
     {"_pickle"},
     {"base", "data"},
     {"_check", "_curvature", "_index", "_linear", "_programs", "_pytree", "_random", "_sums"},
+    {"_inner_objective", "_judged"},
     {"parallel", "process"},
     {"learner", "models", "objective"},
     {"hierarchy"},
