@@ -5,12 +5,14 @@ from ._conv import conv4, conv_places
 from ._conv1d import conv1d
 from ._convolution import dot_conv, lax_conv
 from ._film import conv4_film, film
+from ._in_context import in_context_transformer
+from ._language_model import language_model
 from ._mlp import mlp
 from ._model import Model
 from ._normalisation import batch_norm, group_norm, layer_norm, none
 from ._resnet import resnet12
-from ._sequence import in_context_transformer, language_model, transformer
 from ._snail import snail
+from ._transformer import transformer
 
 __all__ = [
     "Model",
