@@ -2,11 +2,13 @@
 
 from jaxmeta.learner._adam import adam
 from jaxmeta.learner._class_weights import cosine, dampened_sgd, linear
-from jaxmeta.learner._closed_form import matching, mean_ridge, prototypes, ridge, ridge_regression
 from jaxmeta.learner._crammer_singer import crammer_singer
 from jaxmeta.learner._criteria import cross_entropy, squared_error
 from jaxmeta.learner._gradient import gradient
 from jaxmeta.learner._local_matching import local_matching
+from jaxmeta.learner._matching import matching
+from jaxmeta.learner._prototypes import prototypes
+from jaxmeta.learner._ridge import mean_ridge, ridge, ridge_regression
 from jaxmeta.learner._support_vectors import support_vectors
 
 __all__ = [
