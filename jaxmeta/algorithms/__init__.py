@@ -17,12 +17,8 @@ from jaxmeta.algorithms._adapting import (
     maml_plus_plus,
     meta_curvature,
     meta_sgd,
-    msr,
     proto_maml,
     reptile,
-    soft_tree_maml,
-    t_net,
-    tree_maml,
 )
 from jaxmeta.algorithms._encoders import (
     baseline_plus_plus,
@@ -37,6 +33,7 @@ from jaxmeta.algorithms._encoders import (
     scaled_protonet,
     snail,
 )
+from jaxmeta.algorithms._tied import msr, soft_tree_maml, t_net, tree_maml
 
 __all__ = [
     "alfa",
