@@ -33,7 +33,7 @@ from jaxmeta import data, experiment, models, training
 from jaxmeta.base import Bilevel
 from jaxmeta.bias import initialisation
 from jaxmeta.evaluation import curve
-from jaxmeta.experiment import _concepts as concepts
+from jaxmeta.experiment._intervals import t_interval
 from jaxmeta.tasks import inductive, sessions
 
 FOLDS, STEPS, TASKS, QUERIES, MOST, EPISODES = 5, 300, 8, 2, 20, 20
@@ -165,7 +165,7 @@ def table(runs: dict) -> str:
     """Accuracies, and the gains of MAML and ProtoNet in pairs."""
 
     def cell(values, sign=""):
-        mean, half = concepts.t_interval(100 * np.asarray(values))
+        mean, half = t_interval(100 * np.asarray(values))
         return f"{mean:{sign}.1f} ± {half:.1f}"
 
     names = next(iter(runs.values()))["accuracy"]

@@ -25,6 +25,10 @@ from jaxmeta import data as sets
 from jaxmeta import hierarchy as jh
 from jaxmeta._random import generator
 from jaxmeta.experiment import _concepts as concepts
+from jaxmeta.experiment import _derivations as derivations
+from jaxmeta.experiment import _node_models as node_models
+from jaxmeta.experiment import _node_scores as node_scores
+from jaxmeta.experiment._intervals import t_interval
 
 SHOTS = {
     "digits": (5, 20, 100),
@@ -48,12 +52,12 @@ def derived(key, dataset, train, learner):
     """Every method's tree, from training examples alone."""
     classes = len(dataset.class_names)
     keys = jax.random.split(key, 6)
-    node_scores = concepts.node_scores_of(learner, train)
+    scores = node_scores.node_scores_of(learner, train)
     expert = jh.Tree.from_nested(EXPERT[dataset.name])
     permuted = generator(keys[0]).permutation(classes)
 
     def by(method, key=None):
-        return concepts.derivation(method)(key, train, learner, node_scores)
+        return derivations.derivation(method)(key, train, learner, scores)
 
     trees = {
         "flat": by("flat"),
@@ -83,14 +87,14 @@ def derived(key, dataset, train, learner):
     trees["one standard error"] = jh.one_standard_error(learner, candidates, *train)
     return trees, {
         name: each
-        for name, each in concepts.regrets(trees, node_scores()).items()
+        for name, each in node_scores.regrets(trees, scores()).items()
         if each is not None
     }
 
 
 def tested(key, tree, head, train, test, shots):
     """What a tree's classifier does on the test: accuracy, balanced accuracy, greedy's accuracy."""
-    logs = concepts.fitted_log_probabilities(key, tree, head, train, test.x, shots)
+    logs = node_models.fitted_log_probabilities(key, tree, head, train, test.x, shots)
     best, down = np.asarray(jh.most_probable(tree, logs)), np.asarray(jh.greedy(tree, logs))
     hits = best == test.y
     return {
@@ -117,7 +121,7 @@ def run(dataset, x, shots, seed, learners):
     keys = jax.random.split(key, 4)
     train, test = concepts.drawn(dataset, x, shots, seed)
     classes = len(dataset.class_names)
-    penalty = concepts.chosen_penalty(train)
+    penalty = node_models.chosen_penalty(train)
     trees, regrets = derived(keys[0], dataset, train, jh.ridge(penalty))
     found = {
         "penalty": penalty,
@@ -129,7 +133,7 @@ def run(dataset, x, shots, seed, learners):
         },
     }
     for name in learners:
-        head = concepts.HEADS[name](penalty)
+        head = node_models.HEADS[name](penalty)
         found[name] = {
             method: tested(keys[1], tree, head, train, test, shots)
             for method, tree in trees.items()
@@ -140,7 +144,7 @@ def run(dataset, x, shots, seed, learners):
             else tested(
                 keys[1],
                 trees["flat"],
-                jh.network_head((concepts.HIDDEN * (classes - 1),), steps=300, batch=64),
+                jh.network_head((node_models.HIDDEN * (classes - 1),), steps=300, batch=64),
                 train,
                 test,
                 shots,
@@ -185,7 +189,7 @@ def table(metric):
                 row = ""
                 for n in shots:
                     values = np.array([one[learner][method][metric] for one in cells[n]])
-                    mean, half = concepts.t_interval(100 * (values - flat[n]))
+                    mean, half = t_interval(100 * (values - flat[n]))
                     row += f"{mean:+9.2f} +-{half:5.2f}"
                 print(f"{method:28s}{row}")
             means = {n: flat[n].mean() for n in shots}

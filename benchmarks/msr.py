@@ -51,7 +51,7 @@ from jaxmeta.algorithms import msr
 from jaxmeta.base import Algorithm, Bilevel
 from jaxmeta.bias import leaf, tied
 from jaxmeta.evaluation import equivariance_error, group_agreement, subspace_distance
-from jaxmeta.experiment._concepts import t_interval
+from jaxmeta.experiment._intervals import t_interval
 
 TASKS, TEST, QUERIES, RATE = 32, 300, 19, 0.1
 STEPS = 1000

@@ -19,6 +19,9 @@ import numpy as np
 from benchmarks._record import environment, write
 from jaxmeta import hierarchy as jh
 from jaxmeta.experiment import _concepts as concepts
+from jaxmeta.experiment import _derivations as derivations
+from jaxmeta.experiment import _node_scores as node_scores
+from jaxmeta.experiment._intervals import t_interval
 from jaxmeta.tasks import planted_examples
 
 SHAPES = {
@@ -54,10 +57,10 @@ def agreements(tree, noise, seed):
     x = (x - x.mean(0)) / x.std(0)
     train = concepts.Folded(x, y, np.tile(np.arange(COUNT) % 3 + 1, tree.size))
     learner = jh.ridge(0.1)
-    scores = concepts.node_scores_of(learner, train)
+    scores = node_scores.node_scores_of(learner, train)
     found = {}
     for name, (method, affinity) in METHODS.items():
-        derived = concepts.derivation(method, affinity)(keys[1], train, learner, scores)
+        derived = derivations.derivation(method, affinity)(keys[1], train, learner, scores)
         found[name] = float(jh.triplet_agreement(derived, tree))
     return found
 
@@ -78,7 +81,7 @@ def main():
         tree = jh.Tree.from_nested(nested)
         for noise in NOISE:
             runs = [agreements(tree, noise, seed) for seed in range(given.seeds)]
-            cell = {name: concepts.t_interval([one[name] for one in runs]) for name in METHODS}
+            cell = {name: t_interval([one[name] for one in runs]) for name in METHODS}
             record["settings"][f"{shape}, noise {noise}"] = {
                 name: {"mean": float(mean), "half": float(half)}
                 for name, (mean, half) in cell.items()

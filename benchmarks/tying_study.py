@@ -66,6 +66,7 @@ from jaxmeta.data import _hapt, _source, _windows
 from jaxmeta.estimator import penalised, unrolled
 from jaxmeta.evaluation import evaluate
 from jaxmeta.experiment import _concepts as concepts
+from jaxmeta.experiment._intervals import t_interval
 from jaxmeta.learner import gradient, prototypes
 from jaxmeta.tasks import sessions
 from jaxmeta.training import outer_adam
@@ -552,7 +553,7 @@ def table():
     """Points over `shared`, and over its control, of all runs so far."""
 
     def cell(values):
-        mean, half = concepts.t_interval(100 * np.asarray(values))
+        mean, half = t_interval(100 * np.asarray(values))
         return f"{mean:+.2f} ± {half:.2f}"
 
     for name in WORLDS:

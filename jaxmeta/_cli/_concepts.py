@@ -81,10 +81,10 @@ def tree_text(given: str) -> str | None:
     Raises:
       ValueError: for what is none of them, or a file that is no text.
     """
-    from jaxmeta.experiment import _concepts as concepts
+    from jaxmeta.experiment import _derivations as derivations
 
     if "(" not in given:
-        methods, path = [*concepts.SCHEMES, *concepts.TREES], Path(given)
+        methods, path = [*derivations.SCHEMES, *derivations.TREES], Path(given)
         if given in methods:
             return None
         if not path.is_file():

@@ -109,12 +109,13 @@ def affinity(
     import numpy as np
 
     from jaxmeta import hierarchy, report
-    from jaxmeta.experiment import _concepts as concepts
+    from jaxmeta.experiment import _derivations as derivations
+    from jaxmeta.experiment._configuration import chosen
 
     with refusing():
         if out is not None and out.suffix not in (".npy", ".csv", ".png"):
             raise ValueError(f"--out must end in .npy, .csv or .png, got {out}; choose one of them")
-        measure = concepts.AFFINITIES[concepts.chosen("affinity", affinity, concepts.AFFINITIES)]
+        measure = derivations.AFFINITIES[chosen("affinity", affinity, derivations.AFFINITIES)]
         drawn = read(data, classes).drawn(shots, seed)
         matrix = (
             np.asarray(measure(jax.random.key(seed), drawn.train, None)) + 0.0
@@ -202,13 +203,14 @@ def derive(
     import jax
 
     from jaxmeta import report
-    from jaxmeta.experiment import _concepts as concepts
+    from jaxmeta.experiment import _derivations as derivations
+    from jaxmeta.experiment import _node_scores as node_scores
 
     with refusing():
-        find = concepts.derivation(method, affinity, fuse)
+        find = derivations.derivation(method, affinity, fuse)
         drawn = read(data, classes).drawn(shots, seed)
         tree = find(
-            jax.random.key(seed), drawn.train, None, concepts.node_scores_of(None, drawn.train)
+            jax.random.key(seed), drawn.train, None, node_scores.node_scores_of(None, drawn.train)
         )
         if out is not None:
             report.draw_tree(tree, out, drawn.names)
@@ -272,16 +274,19 @@ def optimal(
     import jax
 
     from jaxmeta import hierarchy
-    from jaxmeta.experiment import _concepts as concepts
+    from jaxmeta.experiment import _derivations as derivations
+    from jaxmeta.experiment import _node_models as node_models
+    from jaxmeta.experiment import _node_scores as node_scores
+    from jaxmeta.experiment._configuration import chosen
 
     with refusing():
-        concepts.chosen("learner", learner, ("ridge", "lda"))
+        chosen("learner", learner, ("ridge", "lda"))
         family = hierarchy.binary_partitions if binary else hierarchy.all_partitions
         here = read(data, classes)
-        concepts.within_reach(len(here.names), family)
+        node_scores.within_reach(len(here.names), family)
         drawn = here.drawn(shots, seed)
         nodes = (
-            hierarchy.ridge(concepts.chosen_penalty(drawn.train))
+            hierarchy.ridge(node_models.chosen_penalty(drawn.train))
             if learner == "ridge"
             else hierarchy.lda()
         )
@@ -289,15 +294,15 @@ def optimal(
             f"jaxmeta: scoring the {hierarchy.count_nodes(len(here.names), family)} nodes of all "
             "trees"
         )
-        known = concepts.node_scores_of(nodes, drawn.train, family)()
+        known = node_scores.node_scores_of(nodes, drawn.train, family)()
         value = hierarchy.gain if lower_bound is None else hierarchy.lower_bound(lower_bound)
         ranked = hierarchy.optimal(known, best, value)
         derived = [
-            name for name in concepts.TREES if name not in ("random", "optimal", "lower-bound")
+            name for name in derivations.TREES if name not in ("random", "optimal", "lower-bound")
         ]
         ways = {
-            "transfer affinity": concepts.derivation("average"),
-            **{name: concepts.TREES[name] for name in derived},
+            "transfer affinity": derivations.derivation("average"),
+            **{name: derivations.TREES[name] for name in derived},
         }
         say(f"jaxmeta: deriving trees by {', '.join(ways)}")
         keys = jax.random.split(jax.random.key(seed), len(ways))
@@ -305,7 +310,7 @@ def optimal(
             name: way(key, drawn.train, nodes, lambda: known)
             for key, (name, way) in zip(keys, ways.items())
         }
-        regrets = concepts.regrets(found, known)
+        regrets = node_scores.regrets(found, known)
         if lower_bound is not None:
             regrets["optimum by lower bound"] = hierarchy.regret(ranked[0].tree, known)
     flat = known.flat[-1] / known.examples
@@ -403,12 +408,16 @@ def evaluate(
     import numpy as np
 
     from jaxmeta import hierarchy
-    from jaxmeta.experiment import _concepts as concepts
+    from jaxmeta.experiment import _derivations as derivations
+    from jaxmeta.experiment import _node_models as node_models
+    from jaxmeta.experiment import _node_scores as node_scores
+    from jaxmeta.experiment._configuration import chosen
+    from jaxmeta.experiment._intervals import t_interval
 
     with refusing():
-        concepts.chosen("learner", learner, concepts.HEADS)
+        chosen("learner", learner, node_models.HEADS)
         given = tree_text(tree)
-        find = concepts.derivation(tree, affinity, fuse) if given is None else None
+        find = derivations.derivation(tree, affinity, fuse) if given is None else None
         if find is None and (affinity is not None or fuse is not None):
             raise ValueError(
                 "an affinity and levels to fuse are for a tree that is derived, got a tree; leave "
@@ -419,23 +428,25 @@ def evaluate(
         trees, measured = [], {"flat": [], "tree": []}
         for seed in range(seeds):
             drawn = there.drawn(shots, seed)
-            penalty = concepts.chosen_penalty(drawn.train)
+            penalty = node_models.chosen_penalty(drawn.train)
             nodes = hierarchy.ridge(penalty)
             to_find, to_fit = jax.random.split(jax.random.key(seed))
             here = (
                 fixed
                 if find is None
-                else find(to_find, drawn.train, nodes, concepts.node_scores_of(nodes, drawn.train))
+                else find(
+                    to_find, drawn.train, nodes, node_scores.node_scores_of(nodes, drawn.train)
+                )
             )
             here = hierarchy.Tree(
                 here.parents, here.concepts
             )  # heights in edges, the same unit for all trees
             trees.append(here.renamed(drawn.names))
             for name, one in {"flat": hierarchy.Tree.star(here.size), "tree": here}.items():
-                logs = concepts.fitted_log_probabilities(
+                logs = node_models.fitted_log_probabilities(
                     to_fit,
                     one,
-                    concepts.HEADS[learner](penalty),
+                    node_models.HEADS[learner](penalty),
                     drawn.train,
                     drawn.test.x,
                     drawn.shots,
@@ -455,7 +466,7 @@ def evaluate(
     for place, name in enumerate(
         ("accuracy", "hierarchical_f1", "normalised_h_loss", "lca_height")
     ):
-        mean, half = concepts.t_interval(ours[:, place] - flat[:, place])
+        mean, half = t_interval(ours[:, place] - flat[:, place])
         results[name] = {
             "flat": float(flat[:, place].mean()),
             "tree": float(ours[:, place].mean()),

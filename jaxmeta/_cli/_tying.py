@@ -191,7 +191,6 @@ def run(
 
         jaxmeta tying run low_rank --data digits --set rank=2 --shots 20 --seeds 10
     """
-    from jaxmeta.experiment import _concepts as concepts
     from jaxmeta.experiment import _node_data as sets
     from jaxmeta.experiment import _tying_runs as runs
     from jaxmeta.experiment import _tyings as tyings
@@ -223,8 +222,8 @@ def run(
             )
     rows = {}
     for name, row in accuracies.items():
-        rows[name] = {"free_parameters": free[name], "accuracy": _interval(row, concepts)} | {
-            f"over_{other}": _interval([a - b for a, b in zip(row, accuracies[other])], concepts)
+        rows[name] = {"free_parameters": free[name], "accuracy": _interval(row)} | {
+            f"over_{other}": _interval([a - b for a, b in zip(row, accuracies[other])])
             for other in ("shared", "free")
             if name == scheme and other != scheme
         }
@@ -276,8 +275,10 @@ def _read_tree(tree: str | None, otherwise: str):
     return Tree.from_newick(text)
 
 
-def _interval(values, concepts) -> dict:
-    mean, half = concepts.t_interval(values)
+def _interval(values) -> dict:
+    from jaxmeta.experiment._intervals import t_interval
+
+    mean, half = t_interval(values)
     return {"mean": float(mean), "half": float(half) if len(values) > 1 else None}
 
 
