@@ -21,13 +21,14 @@ import jax
 import numpy as np
 
 from benchmarks._record import RESULTS, environment, write
-from jaxmeta import data as sets
-from jaxmeta import hierarchy as jh
+from jaxmeta import data as sets, hierarchy as jh
 from jaxmeta._random import generator
-from jaxmeta.experiment import _concepts as concepts
-from jaxmeta.experiment import _derivations as derivations
-from jaxmeta.experiment import _node_models as node_models
-from jaxmeta.experiment import _node_scores as node_scores
+from jaxmeta.experiment import (
+    _concepts as concepts,
+    _derivations as derivations,
+    _node_models as node_models,
+    _node_scores as node_scores,
+)
 from jaxmeta.experiment._intervals import t_interval
 
 SHOTS = {

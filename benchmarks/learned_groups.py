@@ -41,8 +41,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import jaxmeta as jm
 from benchmarks._record import environment, write
-from jaxmeta import hierarchy as jh
-from jaxmeta import tying as jt
+from jaxmeta import hierarchy as jh, tying as jt
 from jaxmeta.algorithms import soft_tree_maml
 from jaxmeta.base import Algorithm, Bilevel, Examples, Task
 from jaxmeta.bias import hierarchical, tied

@@ -18,9 +18,11 @@ import numpy as np
 
 from benchmarks._record import environment, write
 from jaxmeta import hierarchy as jh
-from jaxmeta.experiment import _concepts as concepts
-from jaxmeta.experiment import _derivations as derivations
-from jaxmeta.experiment import _node_scores as node_scores
+from jaxmeta.experiment import (
+    _concepts as concepts,
+    _derivations as derivations,
+    _node_scores as node_scores,
+)
 from jaxmeta.experiment._intervals import t_interval
 from jaxmeta.tasks import planted_examples
 

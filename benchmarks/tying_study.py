@@ -57,9 +57,7 @@ import optax
 import jaxmeta as jm
 import jaxmeta.tying as jt
 from benchmarks._record import RESULTS, environment, write
-from jaxmeta import data as sets
-from jaxmeta import hierarchy as jh
-from jaxmeta import models
+from jaxmeta import data as sets, hierarchy as jh, models
 from jaxmeta.base import Algorithm, Bilevel
 from jaxmeta.bias import hierarchical, initialisation, representation
 from jaxmeta.data import _hapt, _source, _windows

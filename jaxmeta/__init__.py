@@ -26,176 +26,162 @@ one way: base <- process, parallel <- learner, models, objective <- hierarchy <-
 bias <- estimator <- algorithms, evaluation <- training <- experiment <- report <- cli.
 """
 
-from __future__ import annotations
+from jaxmeta._lazy import attach
 
-import importlib
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "jaxmeta.base": (
-        "Algorithm",
-        "Bias",
-        "Bilevel",
-        "Estimate",
-        "Estimator",
-        "Examples",
-        "Learner",
-        "Task",
-        "Trajectory",
-        "query_loss",
-    ),
-    "jaxmeta.process": (
-        "adapt",
-        "advance",
-        "begin",
-        "no_penalty",
-        "outcome",
-        "predict",
-        "trajectory",
-    ),
-    "jaxmeta.parallel": ("over_tasks", "task_mesh"),
-    "jaxmeta._programs": ("cache",),
-    "jaxmeta._pytree": ("everything", "excluding", "named", "take"),
-    "jaxmeta.algorithms": (
-        "anil",
-        "boil",
-        "cavia",
-        "fomaml",
-        "imaml",
-        "maml",
-        "meta_curvature",
-        "meta_sgd",
-        "protonet",
-        "r2d2",
-        "reptile",
-    ),
-    "jaxmeta.bias": (
-        "batch_by_step",
-        "compose",
-        "context",
-        "element",
-        "fixed",
-        "hyperparameters",
-        "initialisation",
-        "minibatches",
-        "momentum",
-        "preconditioner",
-        "proximal",
-        "representation",
-        "seen",
-        "shared",
-        "step_sizes",
-    ),
-    "jaxmeta.estimator": (
-        "auto",
-        "binomial",
-        "cg",
-        "each_step",
-        "evolution",
-        "finite_difference",
-        "first_order",
-        "forward",
-        "implicit",
-        "linearising",
-        "mixed",
-        "neumann",
-        "nres",
-        "nystrom",
-        "one_step",
-        "pes",
-        "rebuilding",
-        "recomputing",
-        "reversible",
-        "sama",
-        "saving",
-        "segments",
-        "t1t2",
-        "truncated",
-        "unrolled",
-    ),
-    "jaxmeta.learner": (
-        "adam",
-        "cross_entropy",
-        "gradient",
-        "prototypes",
-        "ridge",
-        "ridge_regression",
-        "squared_error",
-    ),
-    "jaxmeta.tasks": (
-        "episodes",
-        "inductive",
-        "pool",
-        "quadratics",
-        "rotations",
-        "sinusoids",
-        "stream",
-    ),
-    "jaxmeta.evaluation": ("compare",),
-    "jaxmeta.training": ("fit",),
-}
-_FOLDERS = (
-    "algorithms",
-    "bias",
-    "data",
-    "estimator",
-    "evaluation",
-    "hierarchy",
-    "learner",
-    "models",
-    "report",
-    "tasks",
-    "training",
-    "tying",
-)
-_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-
-__all__ = sorted(_HOME) + list(_FOLDERS)
-
-
-def __getattr__(name: str):
-    # Loaded when asked for: the data need no jax, and the command's help comes at once.
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _FOLDERS:
-        return importlib.import_module(f"jaxmeta.{name}")
-    raise AttributeError(
-        f"module 'jaxmeta' has no attribute '{name}'"
-        + ("" if name.startswith("_") else _meant(name))
+if TYPE_CHECKING:
+    from jaxmeta import (
+        algorithms as algorithms,
+        bias as bias,
+        data as data,
+        estimator as estimator,
+        evaluation as evaluation,
+        hierarchy as hierarchy,
+        learner as learner,
+        models as models,
+        report as report,
+        tasks as tasks,
+        training as training,
+        tying as tying,
     )
+    from jaxmeta._programs import cache as cache
+    from jaxmeta._pytree import (
+        everything as everything,
+        excluding as excluding,
+        named as named,
+        take as take,
+    )
+    from jaxmeta.algorithms import (
+        anil as anil,
+        boil as boil,
+        cavia as cavia,
+        fomaml as fomaml,
+        imaml as imaml,
+        maml as maml,
+        meta_curvature as meta_curvature,
+        meta_sgd as meta_sgd,
+        protonet as protonet,
+        r2d2 as r2d2,
+        reptile as reptile,
+    )
+    from jaxmeta.base import (
+        Algorithm as Algorithm,
+        Bias as Bias,
+        Bilevel as Bilevel,
+        Estimate as Estimate,
+        Estimator as Estimator,
+        Examples as Examples,
+        Learner as Learner,
+        Task as Task,
+        Trajectory as Trajectory,
+        query_loss as query_loss,
+    )
+    from jaxmeta.bias import (
+        batch_by_step as batch_by_step,
+        compose as compose,
+        context as context,
+        element as element,
+        fixed as fixed,
+        hyperparameters as hyperparameters,
+        initialisation as initialisation,
+        minibatches as minibatches,
+        momentum as momentum,
+        preconditioner as preconditioner,
+        proximal as proximal,
+        representation as representation,
+        seen as seen,
+        shared as shared,
+        step_sizes as step_sizes,
+    )
+    from jaxmeta.estimator import (
+        auto as auto,
+        binomial as binomial,
+        cg as cg,
+        each_step as each_step,
+        evolution as evolution,
+        finite_difference as finite_difference,
+        first_order as first_order,
+        forward as forward,
+        implicit as implicit,
+        linearising as linearising,
+        mixed as mixed,
+        neumann as neumann,
+        nres as nres,
+        nystrom as nystrom,
+        one_step as one_step,
+        pes as pes,
+        rebuilding as rebuilding,
+        recomputing as recomputing,
+        reversible as reversible,
+        sama as sama,
+        saving as saving,
+        segments as segments,
+        t1t2 as t1t2,
+        truncated as truncated,
+        unrolled as unrolled,
+    )
+    from jaxmeta.evaluation import compare as compare
+    from jaxmeta.learner import (
+        adam as adam,
+        cross_entropy as cross_entropy,
+        gradient as gradient,
+        prototypes as prototypes,
+        ridge as ridge,
+        ridge_regression as ridge_regression,
+        squared_error as squared_error,
+    )
+    from jaxmeta.parallel import over_tasks as over_tasks, task_mesh as task_mesh
+    from jaxmeta.process import (
+        adapt as adapt,
+        advance as advance,
+        begin as begin,
+        no_penalty as no_penalty,
+        outcome as outcome,
+        predict as predict,
+        trajectory as trajectory,
+    )
+    from jaxmeta.tasks import (
+        episodes as episodes,
+        inductive as inductive,
+        pool as pool,
+        quadratics as quadratics,
+        rotations as rotations,
+        sinusoids as sinusoids,
+        stream as stream,
+    )
+    from jaxmeta.training import fit as fit
+else:
+    _load, __dir__, __all__ = attach(__name__, __file__)
+
+    def __getattr__(name: str):
+        try:
+            return _load(name)
+        except AttributeError as error:
+            meant = "" if name.startswith("_") else _meant(name)
+            raise AttributeError(f"{error}{meant}") from None
 
 
 def _meant(name: str) -> str:
     """Where a name lives that is not at the top, or the names most like it."""
     import difflib
+    import importlib
+    import pkgutil
 
-    modules = {folder: importlib.import_module(f"jaxmeta.{folder}") for folder in _FOLDERS}
+    folders = [each.name for each in pkgutil.iter_modules(__path__) if each.ispkg]
     public = {
-        folder: getattr(module, "__all__", None)
-        or [
-            each
-            for each, value in vars(module).items()
-            if getattr(value, "__module__", "") == module.__name__
-        ]
-        for folder, module in modules.items()
+        folder: dir(importlib.import_module(f"jaxmeta.{folder}"))
+        for folder in folders
+        if not folder.startswith("_")
     }
-    homes = [f"jaxmeta.{folder}.{name}" for folder, names in public.items() if name in names]
-    if homes:
+    if homes := [f"jaxmeta.{folder}.{name}" for folder, names in public.items() if name in names]:
         return f"; it is {' or '.join(homes)}"
-    known = {each.lower(): each for each in _HOME} | {
-        each.lower(): f"{folder}.{each}"
-        for folder, names in public.items()
-        for each in names
-        if not each.startswith("_") and each not in _HOME
+    known = {
+        **{each.lower(): f"{folder}.{each}" for folder, names in public.items() for each in names},
+        **{each.lower(): each for each in __dir__()},
     }
     close = difflib.get_close_matches(name.lower(), known, 2, 0.7)
-    return (
-        f"; did you mean {' or '.join(f'jaxmeta.{known[each]}' for each in close)}?"
-        if close
-        else ""
-    )
-
-
-def __dir__():
-    return __all__
+    meant = " or ".join(f"jaxmeta.{known[each]}" for each in close)
+    return f"; did you mean {meant}?" if close else ""

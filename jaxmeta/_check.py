@@ -6,6 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from typing import ParamSpec, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,15 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxmeta.base import Algorithm, Bilevel, Estimator, Learner
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+class Decorator(Protocol):
+    """What gives a function back with the signature that it had, for type checkers."""
+
+    def __call__(self, function: Callable[P, Result], /) -> Callable[P, Result]: ...
 
 
 def whole_number(name: str, value: object, least: int = 0) -> int:
@@ -254,12 +264,12 @@ def _is_task(value) -> bool:
     return hasattr(value, "support") and hasattr(value, "query")
 
 
-def takes(roles: dict[str, Callable], **cures: str) -> Callable:
+def takes(roles: dict[str, Callable], **cures: str) -> Decorator:
     """A decorator: arguments of these names are checked, each by `role(function's name, value)`,
     and keywords that the function has not are refused with what is meant instead, by name or by
     likeness."""
 
-    def decorate(function):
+    def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
         signature = inspect.signature(function)
 
         @functools.wraps(function)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Callable
+from typing import Any, TypeVar
+
+Role = TypeVar("Role", bound=type)
 
 
-def by_value(role: type) -> type:
+def by_value(role: Role) -> Role:
     """A decorator of a NamedTuple of functions: it is pickled as cloudpickle does it, the functions
     with what they close over. Functions being what they are, a copy is the same object."""
-    role.__reduce__ = lambda self: _reduced(role, role.__name__, tuple(self))
-    role.__copy__ = lambda self: self
-    role.__deepcopy__ = lambda self, memo: self
+    known: Any = role
+    known.__reduce__ = lambda self: _reduced(role, role.__name__, tuple(self))
+    known.__copy__ = lambda self: self
+    known.__deepcopy__ = lambda self, memo: self
     return role
 
 

@@ -108,8 +108,7 @@ def evaluate(
     """
     import jax
 
-    from jaxmeta import data as sets
-    from jaxmeta import evaluation, experiment, training
+    from jaxmeta import data as sets, evaluation, experiment, training
 
     with refusing():
         trained = saved_configuration(run)

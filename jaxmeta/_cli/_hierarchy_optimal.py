@@ -50,9 +50,11 @@ def optimal(
     import jax
 
     from jaxmeta import hierarchy
-    from jaxmeta.experiment import _derivations as derivations
-    from jaxmeta.experiment import _node_models as node_models
-    from jaxmeta.experiment import _node_scores as node_scores
+    from jaxmeta.experiment import (
+        _derivations as derivations,
+        _node_models as node_models,
+        _node_scores as node_scores,
+    )
     from jaxmeta.experiment._configuration import chosen
 
     with refusing():

@@ -187,8 +187,7 @@ def train(
     say("jaxmeta: starting")
     import jax
 
-    from jaxmeta import data as sets
-    from jaxmeta import experiment, report, training
+    from jaxmeta import data as sets, experiment, report, training
 
     started = []
     show = training.console(sys.stderr)

@@ -191,9 +191,7 @@ def run(
 
         jaxmeta tying run low_rank --data digits --set rank=2 --shots 20 --seeds 10
     """
-    from jaxmeta.experiment import _node_data as sets
-    from jaxmeta.experiment import _tying_runs as runs
-    from jaxmeta.experiment import _tyings as tyings
+    from jaxmeta.experiment import _node_data as sets, _tying_runs as runs, _tyings as tyings
 
     with refusing():
         start_jax(True)

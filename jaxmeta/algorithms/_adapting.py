@@ -33,11 +33,11 @@ from jaxmeta.estimator import (
     first_order,
     implicit,
     in_training,
+    reptile as reptile_estimator,
     scheduled,
     staged,
     unrolled,
 )
-from jaxmeta.estimator import reptile as reptile_estimator
 from jaxmeta.objective import annealed_weights, bootstrapped, multi_step, squared_distance
 
 

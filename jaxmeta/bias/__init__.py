@@ -1,83 +1,57 @@
 """WHAT is learned across tasks: biases, each an endomorphism of learners, and their composition."""
 
-from jaxmeta.bias._comparison import comparison, in_context
-from jaxmeta.bias._compose import compose, fixed
-from jaxmeta.bias._conditioned import (
-    Generated,
-    adaptive_rates,
-    around_one,
-    as_published,
-    as_wide,
-    attenuated,
-    begun_at,
-)
-from jaxmeta.bias._context import context
-from jaxmeta.bias._hierarchical import hierarchical
-from jaxmeta.bias._hyperparameters import hyperparameters
-from jaxmeta.bias._latent import drawn_code, latent, mean_code
-from jaxmeta.bias._link import Link, free, positive
-from jaxmeta.bias._momentum import momentum
-from jaxmeta.bias._penalty import proximal
-from jaxmeta.bias._pretrained import pretrained
-from jaxmeta.bias._prototype_start import prototype_head
-from jaxmeta.bias._representation import representation
-from jaxmeta.bias._routed import routed
-from jaxmeta.bias._sees import batch_by_step, minibatches, seen
-from jaxmeta.bias._shared import last_begun, next_one, shared
-from jaxmeta.bias._start import initialisation
-from jaxmeta.bias._tied import tied
-from jaxmeta.bias._update import (
-    channel,
-    diagonal,
-    element,
-    kronecker,
-    leaf,
-    preconditioner,
-    scalar,
-    step_sizes,
-)
+from jaxmeta._lazy import attach
 
-__all__ = [
-    "Generated",
-    "Link",
-    "adaptive_rates",
-    "around_one",
-    "as_published",
-    "as_wide",
-    "attenuated",
-    "batch_by_step",
-    "begun_at",
-    "channel",
-    "comparison",
-    "compose",
-    "context",
-    "diagonal",
-    "drawn_code",
-    "element",
-    "fixed",
-    "free",
-    "hierarchical",
-    "hyperparameters",
-    "in_context",
-    "initialisation",
-    "kronecker",
-    "last_begun",
-    "latent",
-    "leaf",
-    "mean_code",
-    "minibatches",
-    "momentum",
-    "next_one",
-    "positive",
-    "preconditioner",
-    "pretrained",
-    "prototype_head",
-    "proximal",
-    "representation",
-    "routed",
-    "scalar",
-    "seen",
-    "shared",
-    "step_sizes",
-    "tied",
-]
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from jaxmeta.bias._comparison import comparison as comparison, in_context as in_context
+    from jaxmeta.bias._compose import compose as compose, fixed as fixed
+    from jaxmeta.bias._conditioned import (
+        Generated as Generated,
+        adaptive_rates as adaptive_rates,
+        around_one as around_one,
+        as_published as as_published,
+        as_wide as as_wide,
+        attenuated as attenuated,
+        begun_at as begun_at,
+    )
+    from jaxmeta.bias._context import context as context
+    from jaxmeta.bias._hierarchical import hierarchical as hierarchical
+    from jaxmeta.bias._hyperparameters import hyperparameters as hyperparameters
+    from jaxmeta.bias._latent import (
+        drawn_code as drawn_code,
+        latent as latent,
+        mean_code as mean_code,
+    )
+    from jaxmeta.bias._link import Link as Link, free as free, positive as positive
+    from jaxmeta.bias._momentum import momentum as momentum
+    from jaxmeta.bias._penalty import proximal as proximal
+    from jaxmeta.bias._pretrained import pretrained as pretrained
+    from jaxmeta.bias._prototype_start import prototype_head as prototype_head
+    from jaxmeta.bias._representation import representation as representation
+    from jaxmeta.bias._routed import routed as routed
+    from jaxmeta.bias._sees import (
+        batch_by_step as batch_by_step,
+        minibatches as minibatches,
+        seen as seen,
+    )
+    from jaxmeta.bias._shared import (
+        last_begun as last_begun,
+        next_one as next_one,
+        shared as shared,
+    )
+    from jaxmeta.bias._start import initialisation as initialisation
+    from jaxmeta.bias._tied import tied as tied
+    from jaxmeta.bias._update import (
+        channel as channel,
+        diagonal as diagonal,
+        element as element,
+        kronecker as kronecker,
+        leaf as leaf,
+        preconditioner as preconditioner,
+        scalar as scalar,
+        step_sizes as step_sizes,
+    )
+else:
+    __getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -6,27 +6,26 @@ time. `glyphs`, `digits` and `watch` need neither network nor files. `cut_window
 recordings of your own.
 """
 
-from ._cache import cache_folder
-from ._catalogue import Entry, catalogue, load, prepare
-from ._dataset import Dataset, seeded_split
-from ._folds import Fold, folds, group_split, meta_segments
-from ._lake import OneShotRuns, one_shot_runs
-from ._windows import Windows, cut_windows
+from jaxmeta._lazy import attach
 
-__all__ = [
-    "Dataset",
-    "Entry",
-    "Fold",
-    "OneShotRuns",
-    "Windows",
-    "cache_folder",
-    "catalogue",
-    "cut_windows",
-    "folds",
-    "group_split",
-    "load",
-    "meta_segments",
-    "one_shot_runs",
-    "prepare",
-    "seeded_split",
-]
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from jaxmeta.data._cache import cache_folder as cache_folder
+    from jaxmeta.data._catalogue import (
+        Entry as Entry,
+        catalogue as catalogue,
+        load as load,
+        prepare as prepare,
+    )
+    from jaxmeta.data._dataset import Dataset as Dataset, seeded_split as seeded_split
+    from jaxmeta.data._folds import (
+        Fold as Fold,
+        folds as folds,
+        group_split as group_split,
+        meta_segments as meta_segments,
+    )
+    from jaxmeta.data._lake import OneShotRuns as OneShotRuns, one_shot_runs as one_shot_runs
+    from jaxmeta.data._windows import Windows as Windows, cut_windows as cut_windows
+else:
+    __getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -5,53 +5,49 @@ and benchmarks share.
 takes, `judge` measures what came of it against learning without meta-learning.
 """
 
-from jaxmeta.experiment._baseline import from_scratch, raw_means
-from jaxmeta.experiment._build import (
-    Evaluation,
-    Experiment,
-    build,
-    checked_inputs,
-    evaluation,
-    judged,
-    mapper,
-    shapes,
-    trained,
-    training_sampler,
-)
-from jaxmeta.experiment._configuration import Configuration, checked, complete
-from jaxmeta.experiment._heads import at_other_ways
-from jaxmeta.experiment._judge import at_evaluation, judge, play
-from jaxmeta.experiment._lake import OneShotErrors, one_shot_errors, one_shot_trials
-from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Method
-from jaxmeta.experiment._predict import predictions, probabilities
+from jaxmeta._lazy import attach
 
-__all__ = [
-    "METHODS",
-    "MODELS",
-    "NORMS",
-    "Configuration",
-    "Evaluation",
-    "Experiment",
-    "Method",
-    "OneShotErrors",
-    "at_evaluation",
-    "at_other_ways",
-    "build",
-    "checked",
-    "checked_inputs",
-    "complete",
-    "evaluation",
-    "from_scratch",
-    "judge",
-    "judged",
-    "mapper",
-    "one_shot_errors",
-    "one_shot_trials",
-    "play",
-    "predictions",
-    "probabilities",
-    "raw_means",
-    "shapes",
-    "trained",
-    "training_sampler",
-]
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from jaxmeta.experiment._baseline import from_scratch as from_scratch, raw_means as raw_means
+    from jaxmeta.experiment._build import (
+        Evaluation as Evaluation,
+        Experiment as Experiment,
+        build as build,
+        checked_inputs as checked_inputs,
+        evaluation as evaluation,
+        judged as judged,
+        mapper as mapper,
+        shapes as shapes,
+        trained as trained,
+        training_sampler as training_sampler,
+    )
+    from jaxmeta.experiment._configuration import (
+        Configuration as Configuration,
+        checked as checked,
+        complete as complete,
+    )
+    from jaxmeta.experiment._heads import at_other_ways as at_other_ways
+    from jaxmeta.experiment._judge import (
+        at_evaluation as at_evaluation,
+        judge as judge,
+        play as play,
+    )
+    from jaxmeta.experiment._lake import (
+        OneShotErrors as OneShotErrors,
+        one_shot_errors as one_shot_errors,
+        one_shot_trials as one_shot_trials,
+    )
+    from jaxmeta.experiment._methods import (
+        METHODS as METHODS,
+        MODELS as MODELS,
+        NORMS as NORMS,
+        Method as Method,
+    )
+    from jaxmeta.experiment._predict import (
+        predictions as predictions,
+        probabilities as probabilities,
+    )
+else:
+    __getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -14,8 +14,7 @@ from jaxtyping import Float, Int
 
 from jaxmeta import hierarchy as jh
 from jaxmeta.base import Examples
-from jaxmeta.data import Dataset
-from jaxmeta.data import folds as people_folds
+from jaxmeta.data import Dataset, folds as people_folds
 
 PARTS, TEST = (1, 2, 3), 1200  # folds of the training examples; most examples of a test
 

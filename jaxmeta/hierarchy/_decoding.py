@@ -27,8 +27,9 @@ def path_product(hierarchy: Tree | Dag, log_probabilities: LogProbabilities) -> 
     $$ \log P(c \mid x) = \sum_{t \to u \text{ on the path to } c} \log P(u \mid t, x) $$
 
     >>> half = jnp.log(jnp.array([[[0.5, 0.5], [0.2, 0.8]]]))
-    >>> print(jnp.exp(path_product(Tree.from_nested((0, (1, 2))), half)).round(2))
-    [[0.5 0.1 0.4]]
+    >>> found = jnp.exp(path_product(Tree.from_nested((0, (1, 2))), half))
+    >>> [f"{probability:.2f}" for probability in found[0]]
+    ['0.50', '0.10', '0.40']
     """
     there = _children(hierarchy, log_probabilities) >= 0
     if isinstance(hierarchy, Dag):

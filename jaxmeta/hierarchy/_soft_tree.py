@@ -25,11 +25,9 @@ def soft_tree(tree: Tree, logits: Float[Array, "n C"]) -> Float[Array, "n I A"]:
     With the last layer `W` that is the dot product of the features and the mean of the rows of W
     under the child; decode it by `path_product` (soft) or `greedy` (hard).
 
-    >>> print(
-    ...     jnp.exp(soft_tree(Tree.from_nested((0, (1, 2))), jnp.array([[1.0, 0.0, 2.0]]))).round(3)
-    ... )
-    [[[0.5   0.5  ]
-      [0.119 0.881]]]
+    >>> found = jnp.exp(soft_tree(Tree.from_nested((0, (1, 2))), jnp.array([[1.0, 0.0, 2.0]])))
+    >>> [[f"{probability:.3f}" for probability in node] for node in found[0]]
+    [['0.500', '0.500'], ['0.119', '0.881']]
 
     Paper: Wan et al., "NBDT: neural-backed decision trees", 2021.
     """

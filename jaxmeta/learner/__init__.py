@@ -1,30 +1,30 @@
 """HOW the low level learns: by gradient steps on a model, or by solving a head in closed form."""
 
-from jaxmeta.learner._adam import adam
-from jaxmeta.learner._class_weights import cosine, dampened_sgd, linear
-from jaxmeta.learner._crammer_singer import crammer_singer
-from jaxmeta.learner._criteria import cross_entropy, squared_error
-from jaxmeta.learner._gradient import gradient
-from jaxmeta.learner._local_matching import local_matching
-from jaxmeta.learner._matching import matching
-from jaxmeta.learner._prototypes import prototypes
-from jaxmeta.learner._ridge import mean_ridge, ridge, ridge_regression
-from jaxmeta.learner._support_vectors import support_vectors
+from jaxmeta._lazy import attach
 
-__all__ = [
-    "adam",
-    "cosine",
-    "crammer_singer",
-    "cross_entropy",
-    "dampened_sgd",
-    "gradient",
-    "linear",
-    "local_matching",
-    "matching",
-    "mean_ridge",
-    "prototypes",
-    "ridge",
-    "ridge_regression",
-    "squared_error",
-    "support_vectors",
-]
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from jaxmeta.learner._adam import adam as adam
+    from jaxmeta.learner._class_weights import (
+        cosine as cosine,
+        dampened_sgd as dampened_sgd,
+        linear as linear,
+    )
+    from jaxmeta.learner._crammer_singer import crammer_singer as crammer_singer
+    from jaxmeta.learner._criteria import (
+        cross_entropy as cross_entropy,
+        squared_error as squared_error,
+    )
+    from jaxmeta.learner._gradient import gradient as gradient
+    from jaxmeta.learner._local_matching import local_matching as local_matching
+    from jaxmeta.learner._matching import matching as matching
+    from jaxmeta.learner._prototypes import prototypes as prototypes
+    from jaxmeta.learner._ridge import (
+        mean_ridge as mean_ridge,
+        ridge as ridge,
+        ridge_regression as ridge_regression,
+    )
+    from jaxmeta.learner._support_vectors import support_vectors as support_vectors
+else:
+    __getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,26 +1,24 @@
 """The outer loop: `fit` and what it needs. Imports come after `estimator` and `evaluation`."""
 
-from jaxmeta.training._checkpoint import restore_theta, save_theta
-from jaxmeta.training._faults import Interrupted, NonFinite
-from jaxmeta.training._loop import fit
-from jaxmeta.training._optimiser import outer_adam, outer_muon
-from jaxmeta.training._progress import Event, console, silent
-from jaxmeta.training._state import Best, Fitted, Metric, TrainState, metric
+from jaxmeta._lazy import attach
 
-__all__ = [
-    "Best",
-    "Event",
-    "Fitted",
-    "Interrupted",
-    "Metric",
-    "NonFinite",
-    "TrainState",
-    "console",
-    "fit",
-    "metric",
-    "outer_adam",
-    "outer_muon",
-    "restore_theta",
-    "save_theta",
-    "silent",
-]
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from jaxmeta.training._checkpoint import (
+        restore_theta as restore_theta,
+        save_theta as save_theta,
+    )
+    from jaxmeta.training._faults import Interrupted as Interrupted, NonFinite as NonFinite
+    from jaxmeta.training._loop import fit as fit
+    from jaxmeta.training._optimiser import outer_adam as outer_adam, outer_muon as outer_muon
+    from jaxmeta.training._progress import Event as Event, console as console, silent as silent
+    from jaxmeta.training._state import (
+        Best as Best,
+        Fitted as Fitted,
+        Metric as Metric,
+        TrainState as TrainState,
+        metric as metric,
+    )
+else:
+    __getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -26,8 +26,7 @@ from jaxmeta.training._faults import deferred_signals
 from jaxmeta.training._progress import Progress, default
 from jaxmeta.training._session import Session, advance, log, restore, save, tell, validate
 from jaxmeta.training._source import source_of
-from jaxmeta.training._state import Fitted, Metric
-from jaxmeta.training._state import metric as metric_named
+from jaxmeta.training._state import Fitted, Metric, metric as metric_named
 from jaxmeta.training._step import given, initial_state
 
 # seconds a call of compiled steps should take: the bar moves and Ctrl-C is answered about as often.

@@ -14,7 +14,7 @@ ROOT, TESTS = Path(jaxmeta.__file__).parent, Path(__file__).parent.parent
 
 # Floors, from the ground up: a module imports from its own room and from floors below.
 FLOORS = [
-    {"_pickle"},
+    {"_lazy", "_pickle"},
     {"base", "data"},
     {"_check", "_curvature", "_index", "_linear", "_programs", "_pytree", "_random", "_sums"},
     {"_inner_objective", "_judged"},
@@ -92,6 +92,31 @@ def test_every_public_function_of_every_folder_is_documented():
         module = importlib.import_module(f"jaxmeta.{folder}")
         for name in module.__all__:
             assert getattr(module, name).__doc__, f"{folder}.{name}"
+
+
+def test_every_public_name_loads_and_is_written_once():
+    """What editors read and what is loaded are the same lines."""
+    for path in [ROOT / "__init__.py", *ROOT.glob("*/__init__.py")]:
+        if path.parent.name == "_cli":
+            continue
+        module = importlib.import_module(
+            ".".join(["jaxmeta", *path.parent.relative_to(ROOT).parts])
+        )
+        block = next(node for node in ast.parse(path.read_text()).body if isinstance(node, ast.If))
+        names = [alias.asname for node in block.body for alias in node.names]
+        assert sorted(names) == sorted(set(names)) == dir(module) == module.__all__
+        assert all(getattr(module, name) is not None for name in names)
+
+
+def test_importing_a_folder_imports_no_jax():
+    code = """
+import sys
+sys.modules["jax"] = None
+import jaxmeta, jaxmeta.algorithms, jaxmeta.hierarchy, jaxmeta.training
+print(len(dir(jaxmeta.algorithms)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and int(done.stdout) > 20, done.stderr
 
 
 def test_data_import_no_jax():

@@ -261,7 +261,11 @@ WAYS_OVER = {"at once": {}, "by chunk": {"chunk": 1}, "over devices": {"chunk": 
         *(("unrolled", over) for over in WAYS_OVER),
         ("truncated", "at once"),
         *(
-            pytest.param(name, "over devices", marks=pytest.mark.slow)
+            pytest.param(
+                name,
+                "over devices",
+                marks=pytest.mark.slow if name == "implicit" else pytest.mark.long,
+            )
             for name in ESTIMATORS
             if name != "unrolled"
         ),

@@ -12,8 +12,8 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta.base import Bilevel, Learner, Task
-from jaxmeta.estimator import _gradients as gradients
 from jaxmeta.estimator import (
+    _gradients as gradients,
     afresh,
     basis,
     direct,

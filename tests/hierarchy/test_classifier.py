@@ -15,10 +15,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from jaxmeta.hierarchy import Tree, _confusion, _joint, _refinement, _soft_tree
-from jaxmeta.hierarchy import _classifier as nodes
-from jaxmeta.hierarchy import _decoding as decoding
-from jaxmeta.hierarchy import _heads as heads
+from jaxmeta.hierarchy import (
+    Tree,
+    _classifier as nodes,
+    _confusion,
+    _decoding as decoding,
+    _heads as heads,
+    _joint,
+    _refinement,
+    _soft_tree,
+)
 from jaxmeta.hierarchy._autoencoder import dense_autoencoder
 from jaxmeta.hierarchy._dag import Dag
 from jaxmeta.hierarchy._derivation import confusion_tree, embedding_tree

@@ -7,8 +7,7 @@ import networkx
 import numpy as np
 import pytest
 import scipy.cluster.hierarchy as scipy_hierarchy
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxmeta.hierarchy._count import count, count_binary, unrank, unrank_binary
 from jaxmeta.hierarchy._dag import Dag

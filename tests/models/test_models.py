@@ -55,6 +55,7 @@ COSTLY = {
     "transformer",
     "in_context_transformer",
 }
+LONG = {"conv_places", "conv4_film", "conv4 none", "transformer"}  # of parts that others have too
 each = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS],
@@ -153,7 +154,17 @@ def test_images_of_bytes_are_taken():
     )
 
 
-@each
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long)
+        if name in LONG
+        else pytest.param(name, marks=pytest.mark.slow)
+        if name in COSTLY
+        else name
+        for name in MODELS
+    ],
+)
 def test_second_order_gradients_agree_with_finite_differences(name):
     model, params, x = setup(name)
     direction = jax.tree.map(jnp.cos, params)
