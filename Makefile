@@ -13,12 +13,12 @@ PYTEST = -m pytest -n auto --dist loadgroup
 LOWEST = import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*(each.replace(">=", "==") for each in project["dependencies"] + project["optional-dependencies"]["test"]), sep="\n")
 
-.PHONY: demo test test-short test-lowest long clean
+.PHONY: demo test test-short test-lowest guards long clean
 
 demo:
 	rm -rf .demo build
 	$(PYTHON) -m venv .demo/venv
-	.demo/venv/bin/python -m pip install --quiet .
+	.demo/venv/bin/python -m pip install --quiet '.[pictures]'
 	.demo/venv/bin/jaxmeta train --algorithm maml --data glyphs --ways 5 --shots 1 --queries 3 --width 16 \
 		--steps $(DEMO_STEPS) --episodes $(DEMO_EPISODES) --validate-every $$(( ($(DEMO_STEPS) + 3) / 4 )) --out .demo/run
 
@@ -42,6 +42,13 @@ test-lowest:
 	.lowest/bin/python -c '$(LOWEST)' > .lowest/constraints.txt
 	.lowest/bin/python -m pip install --quiet --editable '.[test]' --constraint .lowest/constraints.txt
 	.lowest/bin/python $(PYTEST) -m 'not slow' $(SHORT)
+
+# What a reader relies on before any test runs: style, and that a type checker knows the public names and README's code.
+guards: .venv/installed
+	.venv/bin/python -m pip install --quiet --editable '.[guards]'
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m pyright --project tests/typing
 
 long: .venv/installed
 	.venv/bin/python $(PYTEST) -m long

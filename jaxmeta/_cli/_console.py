@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxmeta._extras import MissingExtra
+
 
 class Refusal(Exception):
     """What was asked for cannot be done; the message is the one sentence that says why. Exit code
@@ -44,14 +46,16 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 @contextlib.contextmanager
 def refusing(still: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Within it a ValueError or OSError is a refusal: its sentence, exit code 2. Elsewhere they
-    keep their traceback.
+    """Within it a ValueError, an OSError or a missing extra is a refusal: its sentence, exit code
+    2. Elsewhere they keep their traceback.
 
     Args:
       still: Asked when one comes; once False, errors pass as they are.
     """
     try:
         yield
+    except MissingExtra as error:
+        raise Refusal(str(error)) from error
     except (ValueError, OSError) as error:
         if not still():
             raise

@@ -11,6 +11,7 @@ import typer
 
 from jaxmeta._cli._console import refusing, say, show_json, start_jax, table
 from jaxmeta._cli._saved_run import GOAL, configuration_of
+from jaxmeta._extras import MissingExtra
 
 _TASK, _NET, _LEARNING, _RUN = "The tasks", "The model", "Learning", "The run"
 
@@ -248,10 +249,14 @@ def train(
             )
             say(f"jaxmeta: {saved}; {how}")
             raise typer.Exit(getattr(error, "exit_code", 130)) from None
-    picture = report.write(out, results, episode)
+    try:
+        picture = report.write(out, results, episode)
+    except MissingExtra as error:  # what was learned is written by then
+        picture = None
+        say(f"jaxmeta: {error}")
     summary = {
         "folder": str(out),
-        "report": str(picture),
+        "report": picture and str(picture),
         "steps": steps,
         "seconds": fitted.seconds,
         "compile_seconds": fitted.compile_seconds,
@@ -276,7 +281,7 @@ _NAMES = {
 }
 
 
-def _print(configuration, results: dict, out: Path, picture: Path) -> None:
+def _print(configuration, results: dict, out: Path, picture: Path | None) -> None:
     rows = [
         [text, f"{100 * results[name]['accuracy']:.1f} ± {100 * results[name]['half']:.1f}"]
         for name, text in _NAMES.items()
@@ -287,4 +292,6 @@ def _print(configuration, results: dict, out: Path, picture: Path) -> None:
         ["", "accuracy (%), 95 % interval"],
         rows,
     )
-    print(f"picture: {picture}\nresults: {out / 'results.json'}", flush=True)
+    if picture:
+        print(f"picture: {picture}")
+    print(f"results: {out / 'results.json'}", flush=True)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmeta import _extras
+
 from ._dataset import Dataset
 from ._images import resized
 from ._recipe import Recipe
 
 
 def build(files: dict[str, Path], cache: Path) -> Dataset:
-    from sklearn.datasets import load_digits
+    with _extras.needed("the set 'digits'"):
+        from sklearn.datasets import load_digits
 
     bunch = load_digits()
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # the source counts ink in 0 to 16

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmeta import _extras
+
 from ._dataset import Dataset, seeded_split
 from ._recipe import Recipe
 from ._windows import windows
@@ -34,7 +36,10 @@ _EXERCISES = (
 
 def build(files: dict[str, Path], cache: Path) -> Dataset:
     # Read from its file: importing seglearn needs pandas, which it does not ask for.
-    folder = Path(importlib.util.find_spec("seglearn").origin).parent
+    with _extras.needed("the set 'watch'"):
+        if (found := importlib.util.find_spec("seglearn")) is None:
+            raise ModuleNotFoundError("No module named 'seglearn'", name="seglearn")
+    folder = Path(found.origin).parent
     source = np.load(folder / "data" / "watch_dataset.npy", allow_pickle=True).item()
     pieces = [windows(signal, _LENGTH) for signal in source["X"]]
     each = [len(piece) for piece in pieces]

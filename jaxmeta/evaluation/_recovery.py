@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxmeta import _check
+from jaxmeta import _check, _extras
 
 
 def subspace_distance(
@@ -67,8 +67,9 @@ def group_agreement(
     >>> group_agreement(np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 1.1]]), np.array([5, 3, 5]))
     1.0
     """
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import adjusted_rand_score
+    with _extras.needed("comparing partitions"):
+        from sklearn.cluster import KMeans
+        from sklearn.metrics import adjusted_rand_score
 
     rows, labels = np.asarray(rows, float), np.asarray(labels)
     _check.whole_number("seed", seed)

@@ -54,7 +54,8 @@ def k_means(
 ) -> np.ndarray:
     """Scikit-learn's KMeans from one start to its end, on one thread: the cluster of every
     example."""
-    from sklearn.cluster import KMeans
+    with _extras.needed("clustering"):
+        from sklearn.cluster import KMeans
 
     with _threads().limit(
         limits=1
@@ -69,7 +70,8 @@ def k_means(
 # to look for the libraries that have threads takes longer than to cluster few examples
 @functools.cache
 def _threads():
-    from threadpoolctl import ThreadpoolController
+    with _extras.needed("clustering"):
+        from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
@@ -162,7 +164,8 @@ def cluster_overlapping(
 
     Paper: the overlap is that of Yan et al., "HD-CNN", 2015.
     """
-    import networkx
+    with _extras.needed("clustering"):
+        import networkx
 
     _check.number("share", share, above=0)
     x, y, names = checked(Examples(x, y), concepts)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxmeta import _index
+from jaxmeta import _extras, _index
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._affinity import symmetrised
 from jaxmeta.hierarchy._class_data import checked
@@ -35,10 +35,11 @@ def held_out_scores(
       ValueError: for what `by_class` refuses, or a concept of fewer examples (groups) than two
         folds need.
     """
-    from sklearn.linear_model import Ridge
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with _extras.needed("a confusion affinity"):
+        from sklearn.linear_model import Ridge
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     x, y, names = checked(examples)
     apart = y if groups is None else np.unique(np.stack([y, np.asarray(groups)]), axis=1)[0]

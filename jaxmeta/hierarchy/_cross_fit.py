@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmeta import _extras
 from jaxmeta.hierarchy._nodes import NodeLearner
 from jaxmeta.hierarchy._optimal import nodes_of
 from jaxmeta.hierarchy._partitions import Family, all_partitions
@@ -25,7 +26,8 @@ from jaxmeta.hierarchy._tree import Tree
 def stratified_folds(labels, folds: int = 5, seed: int = 0) -> Int[np.ndarray, " n"]:
     """The fold of every example: as many of a class in each as can be, drawn at random
     (scikit-learn's `StratifiedKFold`)."""
-    from sklearn.model_selection import StratifiedKFold
+    with _extras.needed("cross-fitting"):
+        from sklearn.model_selection import StratifiedKFold
 
     labels = np.asarray(labels)
     fold = np.zeros(len(labels), int)

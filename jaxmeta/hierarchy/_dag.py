@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxmeta import _extras
 from jaxmeta.hierarchy._parents import ranked
 from jaxmeta.hierarchy._tree import Tree
 
@@ -167,7 +168,8 @@ class Dag:
     def networkx(self):
         """The graph as a `networkx.DiGraph`, edges from parents to children; leaves carry
         `concept`."""
-        import networkx
+        with _extras.needed("a networkx graph"):
+            import networkx
 
         graph = networkx.DiGraph()
         graph.add_nodes_from((node, {"concept": name}) for node, name in enumerate(self.concepts))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmeta import _check
+from jaxmeta import _check, _extras
 from jaxmeta._sums import widened
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._affinity import checked_affinity
@@ -51,7 +51,8 @@ def unchanged(data: ByClass, means):
 def whitened(data: ByClass, means):
     """The means in the coordinates where the pooled covariance within classes, shrunk by Ledoit and
     Wolf's rule, is the identity: distances become Mahalanobis'."""
-    from sklearn.covariance import ledoit_wolf
+    with _extras.needed("shrinkage of covariances"):
+        from sklearn.covariance import ledoit_wolf
 
     within = np.concatenate(
         [

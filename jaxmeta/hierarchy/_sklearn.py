@@ -5,16 +5,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from jaxmeta import _extras
 from jaxmeta.hierarchy._classifier import by_example, fit_nodes, layout, node_log_probabilities
 from jaxmeta.hierarchy._decoding import path_product
 from jaxmeta.hierarchy._derivation import embedding_tree
 from jaxmeta.hierarchy._heads import ridge_head
 from jaxmeta.hierarchy._tree import Tree
+
+with _extras.needed("HierarchicalClassifier"):
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 
 class HierarchicalClassifier(ClassifierMixin, BaseEstimator):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxmeta import _extras
 from jaxmeta.hierarchy._affinity import checked_affinity
 
 _TINY = np.finfo(float).tiny
@@ -106,7 +107,8 @@ def empirical(features):
 def shrunk(features):
     """The covariance shrunk towards a multiple of the identity by Ledoit and Wolf's rule, and by
     how much."""
-    from sklearn.covariance import ledoit_wolf
+    with _extras.needed("shrinkage of covariances"):
+        from sklearn.covariance import ledoit_wolf
 
     return ledoit_wolf(features)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxmeta import _extras
 from jaxmeta.hierarchy._parents import each_upwards
 
 
@@ -52,7 +53,8 @@ def from_networkx(graph):
 
 def to_networkx(tree):
     """See `Tree.networkx`."""
-    import networkx
+    with _extras.needed("a networkx graph"):
+        import networkx
 
     graph = networkx.DiGraph()
     for node in range(tree.nodes):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmeta import _extras
 from jaxmeta.hierarchy import Tree
 from jaxmeta.report._page import new_figure
 
@@ -129,7 +130,8 @@ def draw_affinity(
 
 
 def _draw(axes, tree: Tree) -> None:
-    from matplotlib.collections import LineCollection
+    with _extras.needed("a picture"):
+        from matplotlib.collections import LineCollection
 
     rows = _rows(tree)
     across, up = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from jaxmeta import _extras
 from jaxmeta.report._curves import draw_steps, draw_training
 from jaxmeta.report._episode import Episode, draw_episode
 
@@ -84,8 +85,9 @@ def report(folder: str | Path) -> Path:
 
 def new_figure(width: float, height: float):
     """An empty figure in inches, drawn without a screen and without touching pyplot's state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with _extras.needed("a picture"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -148,23 +148,27 @@ def recorder(folder: Path | None, step: int):
     if folder is None:
         yield lambda record: None
         return
-    from tensorboardX import SummaryWriter
-
-    with (
-        (folder / "metrics.jsonl").open("a") as file,
-        SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None) as board,
-    ):
+    with (folder / "metrics.jsonl").open("a") as file, _board(folder, step) as board:
 
         def write(record: dict[str, Any]) -> None:
             file.write(_line(record))
             # Before the checkpoint of this step: a killed run then has lines too many, never too
             # few.
             file.flush()
-            for name, value in record.items():
+            for name, value in record.items() if board else ():
                 if name not in ("step", "split"):
                     board.add_scalar(f"{record['split']}/{name}", value, record["step"])
 
         yield write
+
+
+def _board(folder: Path, step: int):
+    """What takes TensorBoard's events, or nothing where its extra is not installed."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return contextlib.nullcontext()
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
 
 def _line(record) -> str:

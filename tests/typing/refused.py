@@ -1,0 +1,8 @@
+"""What a type checker refuses: a comment that would not be needed is an error itself."""
+
+import jaxmeta as jm
+
+jm.nonsense  # pyright: ignore[reportAttributeAccessIssue, reportUnusedExpression]
+jm.hierarchy.nonsense  # pyright: ignore[reportAttributeAccessIssue, reportUnusedExpression]
+jm.maml(5)  # pyright: ignore[reportArgumentType]
+jm.fit(5)  # pyright: ignore[reportCallIssue]
