@@ -48,6 +48,7 @@ guards: .venv/installed
 	.venv/bin/python -m pip install --quiet --editable '.[guards]'
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	awk '/^```python/ {inside = 1; count++; next} /^```/ {inside = 0} inside && count == 1' README.md > tests/typing/readme.py
 	.venv/bin/python -m pyright --project tests/typing
 
 long: .venv/installed
