@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def attach(
     package: str, path: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package, as the imports in its `__init__` say that
-    stand under `if TYPE_CHECKING`.
+    """`__getattr__`, `__dir__` and `__all__` of a package, from the imports of its `__init__` under
+    `if TYPE_CHECKING`.
 
-    These imports are what type checkers and editors read, `from jaxmeta.x._y import a as a`, and are
-    not executed: a name's module is imported when the name is first asked for. So that each public
-    name is written once.
+    They are what type checkers and editors read, `from jaxmeta.x._y import a as a`, and are not
+    executed: a name's module is imported when the name is first asked for. So that each public name
+    is written once.
 
     Args:
       package: `__name__` of the package.

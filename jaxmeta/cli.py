@@ -9,6 +9,7 @@ import typer
 
 from jaxmeta._cli import _data, _evaluate, _hierarchy, _train, _tying
 from jaxmeta._cli._console import Refusal, say
+from jaxmeta._cli._plugins import load
 
 _HELP = """Metalearning in JAX: learn from many small tasks how to learn the next one.
 
@@ -59,8 +60,15 @@ def _root(
         is_eager=True,
         help="Print the version and exit.",
     ),
+    plugin: list[str] = typer.Option(
+        [],
+        "--plugin",
+        help="A module of your own that registers methods, models or data; may be given several "
+        "times.",
+        show_default=False,
+    ),
 ) -> None:
-    pass
+    load(plugin)
 
 
 # Click comes as a package of its own or within typer, by typer's version; this is its base of all

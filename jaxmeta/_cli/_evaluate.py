@@ -255,7 +255,9 @@ def algorithms(
         show_json(
             {
                 name: {
-                    field: value for field, value in method._asdict().items() if not callable(value)
+                    field: value
+                    for field, value in method._asdict().items()
+                    if field not in ("build", "optimiser", "sample")
                 }
                 for name, method in METHODS.items()
             }

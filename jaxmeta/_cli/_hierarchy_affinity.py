@@ -46,8 +46,8 @@ def affinity(
     import numpy as np
 
     from jaxmeta import hierarchy, report
+    from jaxmeta._registry import chosen
     from jaxmeta.experiment import _derivations as derivations
-    from jaxmeta.experiment._configuration import chosen
 
     with refusing():
         if out is not None and out.suffix not in (".npy", ".csv", ".png"):

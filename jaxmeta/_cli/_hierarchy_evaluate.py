@@ -51,12 +51,12 @@ def evaluate(
     import numpy as np
 
     from jaxmeta import hierarchy
+    from jaxmeta._registry import chosen
     from jaxmeta.experiment import (
         _derivations as derivations,
         _node_models as node_models,
         _node_scores as node_scores,
     )
-    from jaxmeta.experiment._configuration import chosen
     from jaxmeta.experiment._intervals import t_interval
 
     with refusing():

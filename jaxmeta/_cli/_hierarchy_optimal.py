@@ -50,12 +50,12 @@ def optimal(
     import jax
 
     from jaxmeta import hierarchy
+    from jaxmeta._registry import chosen
     from jaxmeta.experiment import (
         _derivations as derivations,
         _node_models as node_models,
         _node_scores as node_scores,
     )
-    from jaxmeta.experiment._configuration import chosen
 
     with refusing():
         chosen("learner", learner, ("ridge", "lda"))

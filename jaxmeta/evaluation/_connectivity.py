@@ -209,14 +209,9 @@ def weight_matching(
       ValueError: If the two are of different nets or not finite, or `axes` do not fit them.
 
     >>> import jax, numpy as np
-    >>> net = {
-    ...     "l1": {"kernel": np.array([[1.0, 2.0, 3.0]])},
-    ...     "l2": {"kernel": np.array([[4.0], [5.0], [6.0]])},
-    ... }
-    >>> other = {
-    ...     "l1": {"kernel": np.array([[3.0, 1.0, 2.0]])},
-    ...     "l2": {"kernel": np.array([[6.0], [4.0], [5.0]])},
-    ... }
+    >>> a, b, order = np.array([[1.0, 2.0, 3.0]]), np.array([[4.0], [5.0], [6.0]]), [2, 0, 1]
+    >>> net = {"l1": {"kernel": a}, "l2": {"kernel": b}}
+    >>> other = {"l1": {"kernel": a[:, order]}, "l2": {"kernel": b[order]}}
     >>> weight_matching(jax.random.key(0), net, other).permutations["1"].tolist()
     [1, 2, 0]
 

@@ -39,11 +39,13 @@ if TYPE_CHECKING:
         one_shot_errors as one_shot_errors,
         one_shot_trials as one_shot_trials,
     )
-    from jaxmeta.experiment._methods import (
-        METHODS as METHODS,
+    from jaxmeta.experiment._method import Level as Level, Method as Method
+    from jaxmeta.experiment._methods import METHODS as METHODS
+    from jaxmeta.experiment._nets import (
         MODELS as MODELS,
         NORMS as NORMS,
-        Method as Method,
+        Net as Net,
+        Norm as Norm,
     )
     from jaxmeta.experiment._predict import (
         predictions as predictions,

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxmeta._registry import resolved
 from jaxmeta.base import Algorithm, Bilevel, Examples, Task, query_loss
 from jaxmeta.data import Dataset
 from jaxmeta.experiment._configuration import Configuration, variants
-from jaxmeta.experiment._methods import METHODS, MODELS, NORMS, Level
+from jaxmeta.experiment._method import Level
+from jaxmeta.experiment._methods import METHODS
+from jaxmeta.experiment._nets import MODELS, NORMS
 from jaxmeta.parallel import Mapper, divisor, over_tasks, task_mesh
 from jaxmeta.tasks import augmented, episodes, inductive, original, pool, rotations, warps
 
@@ -59,7 +62,9 @@ def build(configuration: Configuration, dataset: Dataset, over: Mapper | None = 
     """
     return Experiment(
         trained(configuration, over),
-        METHODS[configuration.algorithm].optimiser(configuration.outer_rate, configuration.steps),
+        resolved(METHODS[configuration.algorithm].optimiser)(
+            configuration.outer_rate, configuration.steps
+        ),
         training_sampler(configuration, dataset),
         _evaluation_sampler(configuration, dataset, "validation", configuration.ways),
         evaluation(configuration, dataset, "test"),
@@ -74,7 +79,7 @@ def training_sampler(configuration: Configuration, dataset: Dataset):
         "train",
         configuration.ways,
         configuration.shots,
-        METHODS[configuration.algorithm].sample,
+        resolved(METHODS[configuration.algorithm].sample),
         variants=variants(configuration),
     )
     return augmented(sample, warps()) if configuration.warps else sample
@@ -121,12 +126,15 @@ def _algorithm(
 ) -> Algorithm:
     level = Level(ways, rate, steps, configuration.classes, configuration.shots)
     outer = inductive(query_loss) if configuration.inductive else query_loss
-    return METHODS[configuration.algorithm].build(model(configuration), level, over, outer)
+    build = resolved(METHODS[configuration.algorithm].build)
+    return build(model(configuration), level, over, outer)
 
 
 def model(configuration: Configuration):
     """The configuration's net, `outputs -> Model`."""
-    make, norm = MODELS[configuration.model].make, NORMS[configuration.norm]
+    make, norm = (
+        resolved(record.make) for record in (MODELS[configuration.model], NORMS[configuration.norm])
+    )
     return lambda outputs: make(outputs, configuration.width, norm=norm)
 
 

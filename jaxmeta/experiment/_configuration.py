@@ -4,17 +4,17 @@ refused."""
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 
 import numpy as np
 
 from jaxmeta import _check
+from jaxmeta._registry import chosen
 from jaxmeta.data import Dataset
-from jaxmeta.experiment._methods import METHODS, MODELS, NORMS
-from jaxmeta.tasks import each_of, original, reflections, rotations
-from jaxmeta.tasks._episodes import Variants
+from jaxmeta.experiment._methods import METHODS
+from jaxmeta.experiment._nets import MODELS, NORMS
+from jaxmeta.tasks import Variants, each_of, original, reflections, rotations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
     >>> full.model, full.inner_rate, full.evaluation_ways, full.inputs
     ('conv4', 0.4, 2, (28, 28, 1))
     """
-    method = METHODS[chosen("algorithm", configuration.algorithm, METHODS)]
+    method = METHODS[configuration.algorithm]
     images = dataset.inputs.ndim == 4
     train = dataset.split("train")
     centre, scale = (None, None) if train.inputs.dtype == np.uint8 else _statistics(train.inputs)
@@ -202,8 +202,8 @@ def complete(configuration: Configuration, dataset: Dataset) -> Configuration:
 
 def checked(full: Configuration) -> Configuration:
     """Returns a configuration without open ends; refuses its mistakes, as `complete` does."""
-    method = METHODS[chosen("algorithm", full.algorithm, METHODS)]
-    net = MODELS[chosen("model", full.model, MODELS)]
+    method = METHODS[full.algorithm]
+    net = MODELS[full.model]
     chosen("norm", full.norm, NORMS)
     if len(full.inputs) not in net.axes:
         fitting = [name for name, other in MODELS.items() if len(full.inputs) in other.axes]
@@ -238,17 +238,6 @@ def variants(configuration: Configuration) -> Variants:
     """What makes several classes of one in training."""
     kinds = {rotations: configuration.rotations, reflections: configuration.reflections}
     return functools.reduce(each_of, [kind for kind, wanted in kinds.items() if wanted], original)
-
-
-def chosen(what: str, name: str, among) -> str:
-    """Returns the name; refuses one that is not there, with the nearest that is."""
-    if name not in among:
-        close = difflib.get_close_matches(str(name), among, 1)
-        meant = f" (did you mean '{close[0]}'?)" if close else ""
-        raise ValueError(
-            f"there is no {what} {name!r}{meant}; choose one of {', '.join(sorted(among))}"
-        )
-    return name
 
 
 def _statistics(windows):

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxmeta import tying as jt
 from jaxmeta._pytree import paths
-from jaxmeta.experiment._configuration import chosen
+from jaxmeta._registry import chosen
 from jaxmeta.hierarchy import Tree
 
 LAYERS = ("dense1", "dense2", "head")  # of the model that is tied, from what is near the input

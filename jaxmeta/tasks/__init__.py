@@ -6,14 +6,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from jaxmeta.tasks._augmented import augmented as augmented, warps as warps
-    from jaxmeta.tasks._episodes import (
-        each_of as each_of,
-        episodes as episodes,
-        original as original,
-        reflections as reflections,
-        rotations as rotations,
-        sessions as sessions,
-    )
+    from jaxmeta.tasks._episodes import episodes as episodes, sessions as sessions
     from jaxmeta.tasks._inductive import inductive as inductive
     from jaxmeta.tasks._labelled import labelled as labelled
     from jaxmeta.tasks._planted import (
@@ -31,5 +24,12 @@ if TYPE_CHECKING:
     )
     from jaxmeta.tasks._regression import sinusoids as sinusoids
     from jaxmeta.tasks._stream import stream as stream
+    from jaxmeta.tasks._variants import (
+        Variants as Variants,
+        each_of as each_of,
+        original as original,
+        reflections as reflections,
+        rotations as rotations,
+    )
 else:
     __getattr__, __dir__, __all__ = attach(__name__, __file__)

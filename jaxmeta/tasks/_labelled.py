@@ -11,8 +11,9 @@ import numpy as np
 from jaxmeta import _check
 from jaxmeta._pickle import Function
 from jaxmeta.base import Examples, Task
-from jaxmeta.tasks._episodes import Variants, in_floats, original
+from jaxmeta.tasks._episodes import in_floats
 from jaxmeta.tasks._pool import Pool
+from jaxmeta.tasks._variants import Variants, original
 
 
 def labelled(pool: Pool, size: int, variants: Variants = original):

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from jaxmeta import _check
-from jaxmeta.tasks._episodes import Variants, drawer, original, task_of
+from jaxmeta.tasks._episodes import drawer, task_of
 from jaxmeta.tasks._pool import index
+from jaxmeta.tasks._variants import Variants, original
 
 
 def stream(

@@ -14,7 +14,7 @@ ROOT, TESTS = Path(jaxmeta.__file__).parent, Path(__file__).parent.parent
 
 # Floors, from the ground up: a module imports from its own room and from floors below.
 FLOORS = [
-    {"_extras", "_lazy", "_pickle"},
+    {"_extras", "_lazy", "_pickle", "_registry"},
     {"base", "data"},
     {"_check", "_curvature", "_index", "_linear", "_programs", "_pytree", "_random", "_sums"},
     {"_inner_objective", "_judged"},

@@ -2,7 +2,7 @@
 
 import jaxmeta as jm
 
-jm.nonsense  # pyright: ignore[reportAttributeAccessIssue]
-jm.hierarchy.nonsense  # pyright: ignore[reportAttributeAccessIssue]
+print(jm.nonsense)  # pyright: ignore[reportAttributeAccessIssue]
+print(jm.hierarchy.nonsense)  # pyright: ignore[reportAttributeAccessIssue]
 jm.maml(5)  # pyright: ignore[reportArgumentType]
 jm.fit(5)  # pyright: ignore[reportCallIssue]
