@@ -25,11 +25,7 @@ import jaxmeta as jm
 from benchmarks._record import environment, interleaved, write
 from jaxmeta import data
 from jaxmeta.base import Examples
-from jaxmeta.hierarchy import _agglomeration as ways
-from jaxmeta.hierarchy._clustering import cluster
-from jaxmeta.hierarchy._count import sample
-from jaxmeta.hierarchy._derivation import embedding_tree
-from jaxmeta.hierarchy._embedding import class_means
+from jaxmeta.hierarchy import _agglomeration as ways, class_means, cluster, embedding_tree, sample
 
 CHARACTERS, COMPONENTS = 964, 40
 

@@ -32,8 +32,7 @@ from benchmarks.tying_study import recorded
 from jaxmeta import data, experiment, models, training
 from jaxmeta.base import Bilevel
 from jaxmeta.bias import initialisation
-from jaxmeta.evaluation import curve
-from jaxmeta.experiment._intervals import t_interval
+from jaxmeta.evaluation import curve, t_interval
 from jaxmeta.tasks import inductive, sessions
 
 FOLDS, STEPS, TASKS, QUERIES, MOST, EPISODES = 5, 300, 8, 2, 20, 20

@@ -23,13 +23,13 @@ import numpy as np
 from benchmarks._record import RESULTS, environment, write
 from jaxmeta import data as sets, hierarchy as jh
 from jaxmeta._random import generator
+from jaxmeta.evaluation import t_interval
 from jaxmeta.experiment import (
-    _concepts as concepts,
-    _derivations as derivations,
-    _node_models as node_models,
-    _node_scores as node_scores,
+    concepts,
+    derivations,
+    node_models,
+    node_scores,
 )
-from jaxmeta.experiment._intervals import t_interval
 
 SHOTS = {
     "digits": (5, 20, 100),

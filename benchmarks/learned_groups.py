@@ -46,7 +46,7 @@ from jaxmeta.algorithms import soft_tree_maml
 from jaxmeta.base import Algorithm, Bilevel, Examples, Task
 from jaxmeta.bias import hierarchical, tied
 from jaxmeta.estimator import penalised, perturbed, unrolled
-from jaxmeta.experiment._intervals import t_interval
+from jaxmeta.evaluation import t_interval
 from jaxmeta.models import Model
 from jaxmeta.tasks import planted_means
 from jaxmeta.tying import Tying

@@ -50,8 +50,7 @@ from benchmarks._record import environment, write
 from jaxmeta.algorithms import msr
 from jaxmeta.base import Algorithm, Bilevel
 from jaxmeta.bias import leaf, tied
-from jaxmeta.evaluation import equivariance_error, group_agreement, subspace_distance
-from jaxmeta.experiment._intervals import t_interval
+from jaxmeta.evaluation import equivariance_error, group_agreement, subspace_distance, t_interval
 
 TASKS, TEST, QUERIES, RATE = 32, 300, 19, 0.1
 STEPS = 1000

@@ -23,17 +23,22 @@ from sklearn.decomposition import PCA
 
 import jaxmeta as jm
 from benchmarks._record import environment, write
-from jaxmeta.hierarchy._cross_fit import (
+from jaxmeta.hierarchy import (
+    Tree,
+    all_partitions,
+    binary_partitions,
+    count_nodes,
     cross_fitted,
+    lda,
+    lower_bound,
+    node_scores,
     one_standard_error,
+    optimal,
     path_log_probabilities,
+    ridge,
+    score,
     stratified_folds,
 )
-from jaxmeta.hierarchy._nodes import lda, ridge
-from jaxmeta.hierarchy._optimal import lower_bound, optimal, score
-from jaxmeta.hierarchy._partitions import all_partitions, binary_partitions, count_nodes
-from jaxmeta.hierarchy._scores import node_scores
-from jaxmeta.hierarchy._tree import Tree
 
 LEARNERS = {"ridge": ridge, "lda": lda}
 

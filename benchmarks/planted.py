@@ -18,12 +18,12 @@ import numpy as np
 
 from benchmarks._record import environment, write
 from jaxmeta import hierarchy as jh
+from jaxmeta.evaluation import t_interval
 from jaxmeta.experiment import (
-    _concepts as concepts,
-    _derivations as derivations,
-    _node_scores as node_scores,
+    concepts,
+    derivations,
+    node_scores,
 )
-from jaxmeta.experiment._intervals import t_interval
 from jaxmeta.tasks import planted_examples
 
 SHAPES = {

@@ -39,7 +39,7 @@ import jaxmeta as jm
 from benchmarks._record import compiled, environment, several, write
 from benchmarks.long_runs import KEY, SYSTEMS, measure, meta, problem
 from jaxmeta.base import query_loss
-from jaxmeta.estimator._estimate import closeness
+from jaxmeta.estimator import closeness
 
 
 def slots_within(megabytes, bilevel, theta, tasks) -> int:

@@ -36,7 +36,7 @@ import jaxmeta as jm  # noqa: E402
 import jaxmeta.tying as jt  # noqa: E402
 from benchmarks import _record  # noqa: E402
 from jaxmeta._pytree import nbytes  # noqa: E402
-from jaxmeta.experiment._tyings import balanced  # noqa: E402
+from jaxmeta.experiment.tyings import balanced  # noqa: E402
 
 RATE, NAME = 0.01, "tying_cost"
 MODELS = {  # of a convolution, and the shape of an example

@@ -62,13 +62,11 @@ from jaxmeta.base import Algorithm, Bilevel
 from jaxmeta.bias import hierarchical, initialisation, representation
 from jaxmeta.data import _hapt, _source, _windows
 from jaxmeta.estimator import penalised, unrolled
-from jaxmeta.evaluation import evaluate
-from jaxmeta.experiment import _concepts as concepts
-from jaxmeta.experiment._intervals import t_interval
+from jaxmeta.evaluation import evaluate, t_interval
+from jaxmeta.experiment import concepts
 from jaxmeta.learner import gradient, prototypes
 from jaxmeta.tasks import sessions
-from jaxmeta.training import outer_adam
-from jaxmeta.training._step import initial_state, outer_steps
+from jaxmeta.training import initial_state, outer_adam, outer_steps
 
 NODES, EPISODES, SIZES = 30, 200, ("few", "many")
 FAMILIES = (

@@ -23,7 +23,7 @@ import jaxmeta as jm
 from benchmarks._record import compiled, environment, interleaved, median_ratio, several, write
 from benchmarks.fewshot import COMMON, PRESETS
 from jaxmeta import data, experiment, training
-from jaxmeta.training._step import initial_state, outer_steps
+from jaxmeta.training import initial_state, outer_steps
 
 STEPS = 100
 

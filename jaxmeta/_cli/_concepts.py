@@ -29,7 +29,7 @@ class Concepts:
 
     @functools.cached_property
     def x(self):
-        from jaxmeta.experiment import _concepts as concepts
+        from jaxmeta.experiment import concepts
 
         return concepts.features(self.dataset)
 
@@ -37,7 +37,7 @@ class Concepts:
         """A draw; refuses, by ValueError, one in which a class lacks examples."""
         import numpy as np
 
-        from jaxmeta.experiment import _concepts as concepts
+        from jaxmeta.experiment import concepts
 
         most = min(shots, 3 * int(np.bincount(self.dataset.labels).max()))
         train, test = concepts.drawn(self.dataset, self.x, most, seed)
@@ -59,7 +59,7 @@ def read(name: str, classes: str | None) -> Concepts:
       ValueError: for a set or a class that is not there, or fewer than two classes.
     """
     from jaxmeta import data
-    from jaxmeta.experiment import _concepts as concepts
+    from jaxmeta.experiment import concepts
 
     start_jax(True)
     dataset = data.load(name)
@@ -81,7 +81,7 @@ def tree_text(given: str) -> str | None:
     Raises:
       ValueError: for what is none of them, or a file that is no text.
     """
-    from jaxmeta.experiment import _derivations as derivations
+    from jaxmeta.experiment import derivations
 
     if "(" not in given:
         methods, path = [*derivations.SCHEMES, *derivations.TREES], Path(given)

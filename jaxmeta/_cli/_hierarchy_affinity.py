@@ -47,7 +47,7 @@ def affinity(
 
     from jaxmeta import hierarchy, report
     from jaxmeta._registry import chosen
-    from jaxmeta.experiment import _derivations as derivations
+    from jaxmeta.experiment import derivations
 
     with refusing():
         if out is not None and out.suffix not in (".npy", ".csv", ".png"):

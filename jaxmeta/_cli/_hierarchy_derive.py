@@ -54,7 +54,7 @@ def derive(
     import jax
 
     from jaxmeta import report
-    from jaxmeta.experiment import _derivations as derivations, _node_scores as node_scores
+    from jaxmeta.experiment import derivations, node_scores
 
     with refusing():
         find = derivations.derivation(method, affinity, fuse)

@@ -52,12 +52,12 @@ def evaluate(
 
     from jaxmeta import hierarchy
     from jaxmeta._registry import chosen
+    from jaxmeta.evaluation import t_interval
     from jaxmeta.experiment import (
-        _derivations as derivations,
-        _node_models as node_models,
-        _node_scores as node_scores,
+        derivations,
+        node_models,
+        node_scores,
     )
-    from jaxmeta.experiment._intervals import t_interval
 
     with refusing():
         chosen("learner", learner, node_models.HEADS)

@@ -52,9 +52,9 @@ def optimal(
     from jaxmeta import hierarchy
     from jaxmeta._registry import chosen
     from jaxmeta.experiment import (
-        _derivations as derivations,
-        _node_models as node_models,
-        _node_scores as node_scores,
+        derivations,
+        node_models,
+        node_scores,
     )
 
     with refusing():

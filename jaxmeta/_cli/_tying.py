@@ -32,7 +32,7 @@ _WIDEST = 20  # nodes up to which a matrix is printed
 @app.command("list")
 def list_schemes(as_json: _Json = False) -> None:
     """List the schemes, each with its equation and settings."""
-    from jaxmeta.experiment import _tyings as tyings
+    from jaxmeta.experiment import tyings
 
     if as_json:
         show_json(
@@ -91,7 +91,7 @@ def show(
         jaxmeta tying show low_rank --nodes 6 --set rank=2
     """
     from jaxmeta import report
-    from jaxmeta.experiment import _tyings as tyings
+    from jaxmeta.experiment import tyings
 
     with refusing():
         if tree is not None and nodes is not None:
@@ -191,7 +191,7 @@ def run(
 
         jaxmeta tying run low_rank --data digits --set rank=2 --shots 20 --seeds 10
     """
-    from jaxmeta.experiment import _node_data as sets, _tying_runs as runs, _tyings as tyings
+    from jaxmeta.experiment import node_data as sets, tying_runs as runs, tyings
 
     with refusing():
         start_jax(True)
@@ -274,7 +274,7 @@ def _read_tree(tree: str | None, otherwise: str):
 
 
 def _interval(values) -> dict:
-    from jaxmeta.experiment._intervals import t_interval
+    from jaxmeta.evaluation import t_interval
 
     mean, half = t_interval(values)
     return {"mean": float(mean), "half": float(half) if len(values) > 1 else None}

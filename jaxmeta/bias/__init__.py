@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         mean_code as mean_code,
     )
     from jaxmeta.bias._link import Link as Link, free as free, positive as positive
-    from jaxmeta.bias._momentum import momentum as momentum
+    from jaxmeta.bias._momentum import Momentum as Momentum, momentum as momentum
     from jaxmeta.bias._penalty import proximal as proximal
     from jaxmeta.bias._pretrained import pretrained as pretrained
     from jaxmeta.bias._prototype_start import prototype_head as prototype_head

@@ -13,7 +13,7 @@ import optax
 from jaxmeta import _check
 from jaxmeta.base import Bias, Examples
 from jaxmeta.bias._representation import embed
-from jaxmeta.learner._closed_form import (
+from jaxmeta.learner.closed_form import (
     class_sums,
     or_infinite,
     parted,

@@ -15,7 +15,7 @@ from jaxmeta import _check
 from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Bias
 from jaxmeta.bias._representation import embed, embedder
-from jaxmeta.learner._closed_form import class_sums
+from jaxmeta.learner.closed_form import class_sums
 from jaxmeta.models import Model
 from jaxmeta.process import lifted
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.base import Bias
 from jaxmeta.bias._representation import embed
-from jaxmeta.learner._closed_form import class_sums
+from jaxmeta.learner.closed_form import class_sums
 
 
 def prototype_head(encoder, head: str = "head") -> Bias:

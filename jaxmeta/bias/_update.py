@@ -11,11 +11,11 @@ import optax
 from jaxtyping import Array, PyTree
 
 from jaxmeta import _check
+from jaxmeta._kronecker import kronecker_identity, kronecker_product
 from jaxmeta._pytree import moving
 from jaxmeta.base import Bias
 from jaxmeta.bias._link import Link, free
 from jaxmeta.process import started
-from jaxmeta.tying._reparameterised import kronecker_identity, kronecker_product
 
 # Granularities: from phi (its shapes) to the shapes of what is learned, a prefix of phi's tree.
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxmeta.estimator._auto import auto as auto, plan as plan
     from jaxmeta.estimator._binomial import binomial as binomial
     from jaxmeta.estimator._cost import flops as flops
+    from jaxmeta.estimator._estimate import closeness as closeness
     from jaxmeta.estimator._evolution import (
         evolution as evolution,
         fresh as fresh,

@@ -9,7 +9,7 @@ from jaxmeta import _check, process
 from jaxmeta._linear import closed
 from jaxmeta._pytree import constants, counted, counts, merge, moving, paths
 from jaxmeta.base import Bilevel, Estimator, Learner, Trajectory
-from jaxmeta.bias._momentum import Momentum
+from jaxmeta.bias import Momentum
 from jaxmeta.estimator._binomial import with_reverse
 from jaxmeta.estimator._estimate import estimate_over, estimator, stateless
 from jaxmeta.estimator._fixed_point import Args, Number, Run, schedule

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Interval as Interval,
         interval as interval,
         paired_difference as paired_difference,
+        t_interval as t_interval,
     )
 else:
     __getattr__, __dir__, __all__ = attach(__name__, __file__)

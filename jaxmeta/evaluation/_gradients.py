@@ -16,9 +16,10 @@ import numpy as np
 import optax
 
 from jaxmeta import _check
+from jaxmeta._pytree import moving
+from jaxmeta._sums import widened
 from jaxmeta.base import Bilevel, Estimator
-from jaxmeta.estimator import unrolled
-from jaxmeta.estimator._estimate import closeness, wide
+from jaxmeta.estimator import closeness, unrolled
 
 
 class Road(NamedTuple):
@@ -162,7 +163,7 @@ def _measured(estimator: Estimator, bilevel, theta, tasks, keys):
     first, grads = state, []
     for key in keys:
         grad, state = program(key, theta, tasks, state)
-        grads.append(wide(grad))
+        grads.append(widened(moving(grad)))
     return grads, about, lambda: program(keys[0], theta, tasks, first)
 
 

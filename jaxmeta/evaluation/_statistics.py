@@ -101,3 +101,16 @@ def paired_difference(first, second) -> Interval:
         )
     _check.whole_number("the number of episodes", first.size, least=1)
     return interval(first - second)
+
+
+def t_interval(values) -> tuple[float, float]:
+    """Mean and half a 95 % interval by Student's t, for a handful of values; NaN for one."""
+    from scipy import stats
+
+    values = np.asarray(values)
+    half = (
+        stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        if len(values) > 1
+        else np.nan
+    )
+    return values.mean(), half

@@ -51,5 +51,6 @@ if TYPE_CHECKING:
         predictions as predictions,
         probabilities as probabilities,
     )
+    from jaxmeta.experiment.tyings import Sharing as Sharing, sharing as sharing
 else:
     __getattr__, __dir__, __all__ = attach(__name__, __file__)

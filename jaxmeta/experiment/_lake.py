@@ -16,8 +16,7 @@ from jaxmeta.base import Bilevel, Examples, Task
 from jaxmeta.data import Dataset, OneShotRuns
 from jaxmeta.evaluation import Interval, interval
 from jaxmeta.experiment._predict import label_losses
-from jaxmeta.tasks import augmented, warps
-from jaxmeta.tasks._episodes import in_floats
+from jaxmeta.tasks import augmented, to_float, warps
 
 
 class OneShotErrors(NamedTuple):
@@ -112,7 +111,7 @@ def _losses(key, theta, runs, *, bilevel, ways, views):
         support, query, targets = run
         labels = jnp.arange(ways), targets.astype(int)
         task = Task(
-            *(Examples(in_floats(x), y) for x, y in zip((support, query), labels)),
+            *(Examples(to_float(x), y) for x, y in zip((support, query), labels)),
             jnp.zeros((), int),
         )
         losses = label_losses(key, bilevel, theta, task)

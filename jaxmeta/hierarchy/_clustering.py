@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxmeta import _check, _index
+from jaxmeta import _check, _extras, _index
 from jaxmeta._random import generator
 from jaxmeta.base import Examples
 from jaxmeta.hierarchy._class_data import checked

@@ -9,8 +9,8 @@ import optax
 
 from jaxmeta import _check
 from jaxmeta.base import Learner
-from jaxmeta.learner._closed_form import rows, unit
 from jaxmeta.learner._criteria import cross_entropy
+from jaxmeta.learner.closed_form import rows, unit
 from jaxmeta.process import no_penalty
 
 

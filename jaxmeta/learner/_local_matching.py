@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxmeta import _check
 from jaxmeta.base import Examples, Learner
-from jaxmeta.learner._closed_form import members, solved, without
+from jaxmeta.learner.closed_form import members, solved, without
 
 
 def local_matching(ways: int, reach: int = 1) -> Learner:

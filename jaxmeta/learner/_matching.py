@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta import _check
 from jaxmeta.base import Examples, Learner
-from jaxmeta.learner._closed_form import members, solved, unit, without
+from jaxmeta.learner.closed_form import members, solved, unit, without
 
 
 def matching(ways: int, scale: float = 10.0) -> Learner:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxmeta import _check
 from jaxmeta.base import Examples, Learner
-from jaxmeta.learner._closed_form import class_sums, or_infinite, parted, solved, without
+from jaxmeta.learner.closed_form import class_sums, or_infinite, parted, solved, without
 
 
 def prototypes(ways: int, log_scale=0.0) -> Learner:

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from jaxmeta import _check
 from jaxmeta._sums import weighted_mean, widened
 from jaxmeta.base import Examples, Learner
-from jaxmeta.learner._closed_form import members, or_infinite, parted, rows, solved, without
 from jaxmeta.learner._criteria import squared_error
+from jaxmeta.learner.closed_form import members, or_infinite, parted, rows, solved, without
 from jaxmeta.process import no_penalty
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from jaxmeta import _check
 from jaxmeta._sums import widened
 from jaxmeta.base import Examples, Learner
-from jaxmeta.learner._closed_form import members, or_infinite, parted, solved, without
 from jaxmeta.learner._crammer_singer import crammer_singer, exact
+from jaxmeta.learner.closed_form import members, or_infinite, parted, solved, without
 
 
 def support_vectors(ways: int, log_cost=math.log(0.1), log_scale=0.0) -> Learner:

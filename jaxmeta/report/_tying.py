@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmeta.experiment._tyings import Sharing
+from jaxmeta.experiment import Sharing
 from jaxmeta.report._page import new_figure
 
 _ROW, _NAMED = 0.22, 40  # inches a node, and nodes up to which they are named

@@ -6,7 +6,11 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from jaxmeta.tasks._augmented import augmented as augmented, warps as warps
-    from jaxmeta.tasks._episodes import episodes as episodes, sessions as sessions
+    from jaxmeta.tasks._episodes import (
+        episodes as episodes,
+        sessions as sessions,
+        to_float as to_float,
+    )
     from jaxmeta.tasks._inductive import inductive as inductive
     from jaxmeta.tasks._labelled import labelled as labelled
     from jaxmeta.tasks._planted import (

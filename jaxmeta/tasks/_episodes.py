@@ -184,14 +184,14 @@ def task_of(inputs, drawn: Drawn, shots: int, variants: Variants) -> Task:
 
 def _numbered(inputs) -> Examples:
     """Inputs `[W, n, ...]` in a row, labelled 0 to W - 1."""
-    inputs = in_floats(inputs)
+    inputs = to_float(inputs)
     ways, each = inputs.shape[:2]
     return Examples(
         inputs.reshape(ways * each, *inputs.shape[2:]), jnp.repeat(jnp.arange(ways), each)
     )
 
 
-def in_floats(inputs):
+def to_float(inputs):
     """Bytes as floats from 0 to 1; floats as they are."""
     return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxmeta import _check
 from jaxmeta._pickle import Function
 from jaxmeta.base import Examples, Task
-from jaxmeta.tasks._episodes import in_floats
+from jaxmeta.tasks._episodes import to_float
 from jaxmeta.tasks._pool import Pool
 from jaxmeta.tasks._variants import Variants, original
 
@@ -58,7 +58,7 @@ def _sampling(size: int, variants: Variants):
         drawn = jax.random.randint(key, (size,), 0, len(members) * variants.count)
         place, variant = drawn // variants.count, drawn % variants.count
         query = Examples(
-            in_floats(jax.vmap(variants.apply)(inputs[members[place]], variant)),
+            to_float(jax.vmap(variants.apply)(inputs[members[place]], variant)),
             classes[place] * variants.count + variant,
         )
         return Task(jax.tree.map(lambda leaf: leaf[:0], query), query, jnp.zeros((), int))

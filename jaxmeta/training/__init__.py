@@ -20,5 +20,6 @@ if TYPE_CHECKING:
         TrainState as TrainState,
         metric as metric,
     )
+    from jaxmeta.training._step import initial_state as initial_state, outer_steps as outer_steps
 else:
     __getattr__, __dir__, __all__ = attach(__name__, __file__)

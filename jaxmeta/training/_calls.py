@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta._episodes import outcomes
 from jaxmeta._programs import Program
-from jaxmeta.evaluation._adaptation import outcomes
 from jaxmeta.training._session import Session
 from jaxmeta.training._step import outer_steps
 

@@ -14,10 +14,10 @@ import optax
 from jaxtyping import Array, Key, PyTree
 
 from jaxmeta import _check
+from jaxmeta._episodes import default_over, metrics, partial
 from jaxmeta._programs import run
 from jaxmeta._pytree import moving, paths
 from jaxmeta.base import Algorithm
-from jaxmeta.evaluation._adaptation import default_over, metrics, partial
 from jaxmeta.parallel import Mapper
 from jaxmeta.training import _checkpoint, _run
 from jaxmeta.training._calls import compiled_steps, compiled_validation

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxmeta._random import of_words, words
-from jaxmeta.evaluation._adaptation import summarised
+from jaxmeta.evaluation import interval
 from jaxmeta.training import _checkpoint
 from jaxmeta.training._progress import Event, Progress
 from jaxmeta.training._source import Source
@@ -148,7 +148,8 @@ def log(session: Session) -> None:
 def validate(session: Session, measure, metric: Metric, episodes: int) -> bool:
     """Measures theta on the validation episodes. Returns whether it is the best so far."""
     began = time.monotonic()
-    summary = summarised(measure(session.state.theta)).summary
+    outcomes, weight = jax.device_get(measure(session.state.theta))
+    summary = {name: interval(each, weight) for name, each in outcomes.items()}
     spent = time.monotonic() - began
     session.seconds += spent
     values = {name: part.mean for name, part in summary.items()}

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxmeta import _check
+from jaxmeta._episodes import partial
 from jaxmeta._programs import run
-from jaxmeta.evaluation._adaptation import partial
 from jaxmeta.parallel import batch
 
 

@@ -13,11 +13,11 @@ import optax
 from jaxtyping import Array, PyTree
 
 from jaxmeta import _check
+from jaxmeta._episodes import scalars
 from jaxmeta._programs import run
 from jaxmeta._pytree import constants, merge, moving, paths
 from jaxmeta._sums import weighted_mean
 from jaxmeta.base import Algorithm
-from jaxmeta.evaluation._adaptation import scalars
 from jaxmeta.training._diagnosis import not_finite
 from jaxmeta.training._state import TrainState
 

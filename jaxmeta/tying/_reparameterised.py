@@ -3,14 +3,14 @@ free entries."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxmeta import _check
+from jaxmeta._kronecker import kronecker_identity, kronecker_product
 from jaxmeta.tying._tying import Tying
 
 
@@ -88,28 +88,6 @@ def kronecker(noise: float = 0.0, modes: slice = slice(None)) -> Tying:
         ), leaf
 
     return _by_leaf(one, lambda factors, leaf: kronecker_product(factors, leaf, modes))
-
-
-def kronecker_identity(x) -> tuple[Array, ...]:
-    """The identity of every mode of an array's shape:
-    `kronecker_product(kronecker_identity(x), x) = x`."""
-    return tuple(jnp.eye(size, dtype=x.dtype) for size in _modes(x.shape))
-
-
-def kronecker_product(
-    factors: Sequence[Float[Array, "n n"]], x: Array, modes: slice = slice(None)
-) -> Array:
-    """An array with every one of these modes multiplied by its matrix."""
-    tensor = x.reshape(_modes(x.shape))
-    for axis, factor in zip(range(tensor.ndim)[modes], factors):
-        tensor = jnp.moveaxis(jnp.tensordot(factor, tensor, axes=(1, axis)), 0, axis)
-    return tensor.reshape(x.shape)
-
-
-def _modes(shape) -> tuple[int, ...]:
-    """The axes that get a matrix each: a convolution's filter positions are one, then inputs, then
-    outputs."""
-    return shape if len(shape) < 3 else (math.prod(shape[:-2]), *shape[-2:])
 
 
 def _by_leaf(one: Callable, combine: Callable[[PyTree, Array], Array]) -> Tying:

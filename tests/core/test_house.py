@@ -1,9 +1,13 @@
 """The house: who imports whom, what is public, and that data need no jax."""
 
 import ast
+import builtins
+import dis
 import importlib
+import pkgutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -16,10 +20,20 @@ ROOT, TESTS = Path(jaxmeta.__file__).parent, Path(__file__).parent.parent
 FLOORS = [
     {"_extras", "_lazy", "_pickle", "_registry"},
     {"base", "data"},
-    {"_check", "_curvature", "_index", "_linear", "_programs", "_pytree", "_random", "_sums"},
+    {
+        "_check",
+        "_curvature",
+        "_index",
+        "_kronecker",
+        "_linear",
+        "_programs",
+        "_pytree",
+        "_random",
+        "_sums",
+    },
     {"_inner_objective", "_judged"},
     {"parallel", "process"},
-    {"learner", "models", "objective"},
+    {"_episodes", "learner", "models", "objective"},
     {"hierarchy"},
     {"tying"},
     {"tasks"},
@@ -60,6 +74,21 @@ def test_imports_form_the_documented_order():
                 other = name.split(".")[1]
                 if other in FLOOR and other != room:
                     assert FLOOR[other] < FLOOR[room], f"{path} imports {name}"
+
+
+def test_no_room_imports_a_private_module_of_another():
+    """What two rooms need has a public home, or one below them all."""
+    found = []
+    for path in ROOT.rglob("*.py"):
+        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for name in [node.module, *(f"{node.module}.{each.name}" for each in node.names)]:
+                    parts = name.split(".")
+                    if len(parts) > 2 and parts[0] == "jaxmeta" and parts[2].startswith("_"):
+                        if parts[1] != own and (own, parts[1]) != ("cli", "_cli"):
+                            found.append(f"{path}:{node.lineno} {name}")
+    assert not found
 
 
 def test_no_file_holds_two_concepts():
@@ -107,6 +136,26 @@ def test_every_public_name_loads_and_is_written_once():
         names = [alias.asname for node in block.body for alias in node.names]
         assert sorted(names) == sorted(set(names)) == dir(module) == module.__all__
         assert all(getattr(module, name) is not None for name in names)
+
+
+def test_every_global_name_exists():
+    """Names that are looked up when a function runs; a linter cannot tell them from the axes in
+    annotations of shapes."""
+    missing = {}
+    for each in pkgutil.walk_packages(jaxmeta.__path__, "jaxmeta."):
+        if each.name == "jaxmeta.__main__":
+            continue
+        module = importlib.import_module(each.name)
+        codes = [compile(Path(module.__file__).read_text(), module.__file__, "exec")]
+        for code in codes:
+            codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+            for step in dis.get_instructions(code):
+                name = step.argval
+                if step.opname == "LOAD_GLOBAL" and not (
+                    name in vars(module) or hasattr(builtins, name)
+                ):
+                    missing[f"{each.name}: {name}"] = code.co_name
+    assert not missing
 
 
 def test_importing_a_folder_imports_no_jax():

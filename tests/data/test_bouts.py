@@ -10,7 +10,7 @@ import pytest
 import jaxmeta as jm
 from jaxmeta import data, experiment
 from jaxmeta.data import Dataset, cut_windows
-from jaxmeta.experiment import _concepts, _node_data
+from jaxmeta.experiment import concepts, node_data
 
 PERSONS, CLASSES, LENGTH = 4, 5, 16
 
@@ -119,7 +119,7 @@ def test_a_split_and_a_choice_of_classes_keep_bouts():
     whole = planted()
     for part in (
         whole.split("train"),
-        _concepts.only(whole, ["b", "d"]),
+        concepts.only(whole, ["b", "d"]),
         whole.taken(np.arange(0, len(whole), 3)),
     ):
         assert 0 < len(part) < len(whole)
@@ -166,7 +166,7 @@ def test_a_nodes_test_is_of_other_bouts_than_its_training(recordings):
     dataset = planted(recordings, bouts=4).taken(
         np.random.default_rng(0).permutation(PERSONS * recordings * CLASSES * 16)
     )
-    drawn = _node_data.node_data(dataset, dataset.inputs[:, 0].astype(float), 3, seed=0)
+    drawn = node_data.node_data(dataset, dataset.inputs[:, 0].astype(float), 3, seed=0)
     for person in range(PERSONS):
         bouts, of = [], []
         for part in (drawn.train, drawn.validation, drawn.test):

@@ -12,8 +12,8 @@ import optax
 
 from jaxmeta import tying as jt
 from jaxmeta._pytree import named
-from jaxmeta.experiment._node_data import NodeData, Part
-from jaxmeta.experiment._tyings import Layout, tying_of
+from jaxmeta.experiment.node_data import NodeData, Part
+from jaxmeta.experiment.tyings import Layout, tying_of
 from jaxmeta.models import mlp
 
 RATE, CHECKS, STRENGTHS = 0.01, 10, (0.01, 0.1, 1.0)

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxmeta import hierarchy as jh
 from jaxmeta._registry import chosen
-from jaxmeta.experiment._concepts import PARTS
-from jaxmeta.experiment._node_models import HIDDEN, held_out_classes
+from jaxmeta.experiment.concepts import PARTS
+from jaxmeta.experiment.node_models import HIDDEN, held_out_classes
 
 TRIALS = 100
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmeta import hierarchy as jh
 from jaxmeta.data import Dataset
-from jaxmeta.experiment import _concepts as concepts
+from jaxmeta.experiment import concepts
 
 _TESTED = 20  # most test examples of a class at a node
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxmeta import hierarchy as jh
-from jaxmeta.experiment._concepts import PARTS, Folded
+from jaxmeta.experiment.concepts import PARTS, Folded
 
 HIDDEN, PENALTIES = 64, (1e-2, 1e-1, 1.0)
 

@@ -7,8 +7,8 @@ import functools
 from collections.abc import Callable, Mapping
 
 from jaxmeta import hierarchy as jh
-from jaxmeta.experiment._concepts import Folded
-from jaxmeta.experiment._node_models import or_ridge
+from jaxmeta.experiment.concepts import Folded
+from jaxmeta.experiment.node_models import or_ridge
 
 
 def family(classes: int):
