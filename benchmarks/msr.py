@@ -202,7 +202,7 @@ def algorithm(name: str, problem: Problem, planted):
     )
     tying, over = methods(problem, planted)[name], jm.over_tasks(chunk=TASKS)
     if name == "msr":
-        return msr(learner, tying, RATE, over)
+        return msr(learner, tying, RATE, over=over)
     bias = jm.compose(tied(tying), jm.initialisation(), jm.step_sizes(RATE, each=leaf))
     return Algorithm(Bilevel(bias, learner), jm.unrolled(over=over))
 

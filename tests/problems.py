@@ -109,13 +109,15 @@ def undetached(means):
 
 # Every algorithm there is, by name: a function of the mapper.
 ALGORITHMS = {
-    "maml": lambda over=None: jm.maml(learner(), over),
-    "fomaml": lambda over=None: jm.fomaml(learner(), over),
+    "maml": lambda over=None: jm.maml(learner(), over=over),
+    "fomaml": lambda over=None: jm.fomaml(learner(), over=over),
     "reptile": lambda over=None: jm.reptile(learner(), over=over),
     "anil": lambda over=None: jm.anil(smooth_model(None), learner(), over=over),
     "boil": lambda over=None: jm.boil(learner(), over=over),
-    "meta_sgd": lambda over=None: jm.meta_sgd(learner(update=optax.sgd(0.3)), over),
-    "meta_curvature": lambda over=None: jm.meta_curvature(learner(update=optax.sgd(0.3)), over),
+    "meta_sgd": lambda over=None: jm.meta_sgd(learner(update=optax.sgd(0.3)), over=over),
+    "meta_curvature": lambda over=None: jm.meta_curvature(
+        learner(update=optax.sgd(0.3)), over=over
+    ),
     "cavia": lambda over=None: jm.cavia(learner(), size=2, over=over),
     # So that the end is stationary, and the gradient the derivative of the loss.
     "imaml": lambda over=None: jm.imaml(learner(steps=60), solver=jm.cg(40), over=over),
@@ -129,32 +131,34 @@ ALGORITHMS = {
         over=over,
     ),
     "t_net": lambda over=None: jm.algorithms.t_net(learner(), over=over),
-    "protonet": lambda over=None: jm.protonet(smooth_model(None), WAYS, over),
+    "protonet": lambda over=None: jm.protonet(smooth_model(None), WAYS, over=over),
     "scaled_protonet": lambda over=None: jm.algorithms.scaled_protonet(
-        smooth_model(None), WAYS, over
+        smooth_model(None), WAYS, over=over
     ),
-    "r2d2": lambda over=None: jm.r2d2(smooth_model(None), WAYS, over),
+    "r2d2": lambda over=None: jm.r2d2(smooth_model(None), WAYS, over=over),
     "maml_plus_plus": lambda over=None: jm.algorithms.maml_plus_plus(
         learner(), jm.named("bias"), over=over
     ),
     "alfa": lambda over=None: jm.algorithms.alfa(learner(), through=undetached, over=over),
     "l2f": lambda over=None: jm.algorithms.l2f(learner(), through=undetached, over=over),
-    "bootstrapped_maml": lambda over=None: jm.algorithms.bootstrapped_maml(learner(), 2, over),
+    "bootstrapped_maml": lambda over=None: jm.algorithms.bootstrapped_maml(learner(), 2, over=over),
     "proto_maml": lambda over=None: jm.algorithms.proto_maml(
         learner(), smooth_model(None), over=over
     ),
-    "matching_net": lambda over=None: jm.algorithms.matching_net(smooth_model(None), WAYS, over),
+    "matching_net": lambda over=None: jm.algorithms.matching_net(
+        smooth_model(None), WAYS, over=over
+    ),
     "local_matching_net": lambda over=None: jm.algorithms.local_matching_net(
         smooth_model(None), WAYS, over=over
     ),
     "relation_net": lambda over=None: jm.algorithms.relation_net(
-        smooth_model(None), smooth_model(1), WAYS, over
+        smooth_model(None), smooth_model(1), WAYS, over=over
     ),
     "black_box": lambda over=None: jm.algorithms.black_box(
-        smooth_model(None), reader(), WAYS, over
+        smooth_model(None), reader(), WAYS, over=over
     ),
     "snail": lambda over=None: jm.algorithms.snail(
-        smooth_model(None), WAYS, attentive_reader(), over
+        smooth_model(None), WAYS, attentive_reader(), over=over
     ),
     "metaoptnet": lambda over=None: jm.algorithms.metaoptnet(
         smooth_model(None), WAYS, learned={"log_cost": -1.0, "log_scale": 2.0}, over=over

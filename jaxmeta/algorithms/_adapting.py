@@ -42,7 +42,7 @@ from jaxmeta.objective import annealed_weights, bootstrapped, multi_step, square
 
 
 @method
-def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
+def maml(learner: Learner, *, over=None, outer=query_loss) -> Algorithm:
     """MAML: a learned initialisation (Finn, Abbeel and Levine, ICML 2017).
 
     All of the learner moves. In the authors' code normalisation's parameters do not, as
@@ -52,13 +52,13 @@ def maml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 
 
 @method
-def fomaml(learner: Learner, over=None, outer=query_loss) -> Algorithm:
+def fomaml(learner: Learner, *, over=None, outer=query_loss) -> Algorithm:
     """First-order MAML (Finn, Abbeel and Levine, ICML 2017, section 5.2)."""
     return Algorithm(Bilevel(initialisation(), learner, outer), first_order(over))
 
 
 @method
-def reptile(learner: Learner, size: int | None = None, over=None, outer=query_loss) -> Algorithm:
+def reptile(learner: Learner, size: int | None = None, *, over=None, outer=query_loss) -> Algorithm:
     """Reptile: the initialisation follows where learning ends (Nichol, Achiam and Schulman, 2018).
 
     In training every inner step sees `size` examples of the support, drawn anew without replacement
@@ -76,7 +76,7 @@ def reptile(learner: Learner, size: int | None = None, over=None, outer=query_lo
 
 
 @method
-def anil(encoder, head: Learner, over=None, outer=query_loss) -> Algorithm:
+def anil(encoder, head: Learner, *, over=None, outer=query_loss) -> Algorithm:
     """ANIL: almost no inner loop, only the head adapts, on features that are computed once (Raghu
     et al., ICLR 2020).
 
@@ -90,7 +90,9 @@ def anil(encoder, head: Learner, over=None, outer=query_loss) -> Algorithm:
 
 
 @method
-def boil(learner: Learner, head: Where = named("head"), over=None, outer=query_loss) -> Algorithm:
+def boil(
+    learner: Learner, head: Where = named("head"), *, over=None, outer=query_loss
+) -> Algorithm:
     """BOIL: only the body adapts (Oh et al., ICLR 2021)."""
     return Algorithm(
         Bilevel(compose(shared(head), initialisation()), learner, outer), unrolled(over=over)
@@ -105,6 +107,7 @@ def maml_plus_plus(
     second_order_after: int = 0,
     floor: float = 0.03,
     place=last_begun,
+    *,
     over=None,
     outer=query_loss,
 ) -> Algorithm:
@@ -149,6 +152,7 @@ def alfa(
     net=as_wide,
     generated=as_published,
     through=stop_gradient,
+    *,
     over=None,
     outer=query_loss,
 ) -> Algorithm:
@@ -165,7 +169,7 @@ def alfa(
 
 @method
 def l2f(
-    learner: Learner, net=as_wide, through=stop_gradient, over=None, outer=query_loss
+    learner: Learner, net=as_wide, through=stop_gradient, *, over=None, outer=query_loss
 ) -> Algorithm:
     """L2F: an initialisation, and a net that says how much of it to forget (Baik et al., CVPR
     2020).
@@ -180,7 +184,7 @@ def l2f(
 
 @method
 def bootstrapped_maml(
-    learner: Learner, steps: int = 5, over=None, outer=query_loss, distance=squared_distance
+    learner: Learner, steps: int = 5, *, over=None, outer=query_loss, distance=squared_distance
 ) -> Algorithm:
     """Bootstrapped metagradients for an initialisation: towards where `steps` more lead (Flennerhag
     et al., ICLR 2022).
@@ -200,7 +204,7 @@ def bootstrapped_maml(
 
 @method
 def proto_maml(
-    learner: Learner, encoder, head: str = "head", over=None, outer=query_loss
+    learner: Learner, encoder, head: str = "head", *, over=None, outer=query_loss
 ) -> Algorithm:
     """ProtoMAML: the body's initialisation; the head begins at prototypes (Triantafillou et al.,
     ICLR 2020).
@@ -212,7 +216,7 @@ def proto_maml(
 
 
 @method
-def meta_sgd(learner: Learner, over=None, outer=query_loss) -> Algorithm:
+def meta_sgd(learner: Learner, *, over=None, outer=query_loss) -> Algorithm:
     """Meta-SGD: an initialisation and a step size for every element (Li et al., 2017).
 
     Learned are factors of the learner's rate that begin at 1 (ours); the paper draws the rates from
@@ -223,7 +227,7 @@ def meta_sgd(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 
 
 @method
-def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
+def meta_curvature(learner: Learner, *, over=None, outer=query_loss) -> Algorithm:
     """Meta-Curvature: an initialisation and Kronecker factors on the gradient (Park and Oliva,
     NeurIPS 2019).
 
@@ -234,7 +238,7 @@ def meta_curvature(learner: Learner, over=None, outer=query_loss) -> Algorithm:
 
 
 @method
-def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Algorithm:
+def cavia(learner: Learner, size: int = 100, *, over=None, outer=query_loss) -> Algorithm:
     """CAVIA: context inputs adapt, weights are shared (Zintgraf et al., ICML 2019).
 
     `jaxmeta.models.conv4_film` is the authors' net of images, and `optax.clip(10.0)` before the
@@ -246,7 +250,7 @@ def cavia(learner: Learner, size: int = 100, over=None, outer=query_loss) -> Alg
 
 @method
 def imaml(
-    learner: Learner, strength: float = 2.0, solver=cg(5), over=None, outer=query_loss
+    learner: Learner, strength: float = 2.0, solver=cg(5), *, over=None, outer=query_loss
 ) -> Algorithm:
     """iMAML: an initialisation that learning is held to in training, differentiated where learning
     ends (Rajeswaran et al., NeurIPS 2019).

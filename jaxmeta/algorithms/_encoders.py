@@ -42,14 +42,14 @@ _LOG_SCALE = 2.0
 
 
 @method
-def protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
+def protonet(encoder, ways: int, *, over=None, outer=query_loss) -> Algorithm:
     """Prototypical networks: a representation in which class means suffice (Snell, Swersky and
     Zemel, NeurIPS 2017)."""
     return Algorithm(Bilevel(representation(encoder), prototypes(ways), outer), unrolled(over=over))
 
 
 @method
-def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
+def scaled_protonet(encoder, ways: int, *, over=None, outer=query_loss) -> Algorithm:
     """Prototypical networks with a learned scale of the distances (Oreshkin, Rodriguez Lopez and
     Lacoste, NeurIPS 2018).
 
@@ -63,7 +63,7 @@ def scaled_protonet(encoder, ways: int, over=None, outer=query_loss) -> Algorith
 
 
 @method
-def matching_net(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
+def matching_net(encoder, ways: int, *, over=None, outer=query_loss) -> Algorithm:
     """Matching networks: a representation for attention over the support (Vinyals et al., NeurIPS
     2016).
 
@@ -75,7 +75,7 @@ def matching_net(encoder, ways: int, over=None, outer=query_loss) -> Algorithm:
 
 @method
 def local_matching_net(
-    encoder, ways: int, reach: int = 1, over=None, outer=query_loss
+    encoder, ways: int, reach: int = 1, *, over=None, outer=query_loss
 ) -> Algorithm:
     """A representation of places that are matched with places nearby (ours, after DN4 of Li et al.,
     CVPR 2019).
@@ -90,7 +90,7 @@ def local_matching_net(
 
 
 @method
-def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) -> Algorithm:
+def relation_net(encoder, comparator, ways: int, *, over=None, outer=query_loss) -> Algorithm:
     """Relation networks: a representation and a net that compares (Sung et al., CVPR 2018).
 
     The criterion is cross entropy (ours; theirs the squared error of a relation from 0 to 1), and
@@ -103,7 +103,7 @@ def relation_net(encoder, comparator, ways: int, over=None, outer=query_loss) ->
 
 
 @method
-def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algorithm:
+def black_box(encoder, reader, ways: int, *, over=None, outer=query_loss) -> Algorithm:
     """A net that reads the support in context, such as a transformer (Kirsch et al., 2022).
 
     With `jaxmeta.models.in_context_transformer`, blocks, training and budget are ours; Kirsch et
@@ -116,7 +116,7 @@ def black_box(encoder, reader, ways: int, over=None, outer=query_loss) -> Algori
 
 
 @method
-def snail(encoder, ways: int, reader=None, over=None, outer=query_loss) -> Algorithm:
+def snail(encoder, ways: int, reader=None, *, over=None, outer=query_loss) -> Algorithm:
     """SNAIL: causal convolutions and attention read the support, then the query (Mishra et al.,
     ICLR 2018).
 
@@ -135,6 +135,7 @@ def metaoptnet(
     ways: int,
     cost: float = 0.1,
     learned=(("log_scale", _LOG_SCALE),),
+    *,
     over=None,
     outer=query_loss,
 ) -> Algorithm:
@@ -150,7 +151,7 @@ def metaoptnet(
 
 
 @method
-def r2d2(encoder, ways: int, over=None, outer=query_loss, head=ridge) -> Algorithm:
+def r2d2(encoder, ways: int, *, over=None, outer=query_loss, head=ridge) -> Algorithm:
     """R2-D2: a representation in which ridge regression suffices, its strength learned (Bertinetto
     et al., ICLR 2019).
 
@@ -177,6 +178,7 @@ def leo(
     divergence: float = 1e-3,
     drift: float = 1e-9,
     fine_rate: float = 1e-3,
+    *,
     over=None,
     outer=query_loss,
 ) -> Algorithm:
@@ -232,6 +234,7 @@ def baseline_plus_plus(
     rate: float = 1.0,
     steps: int = 20,
     scale: float | None = None,
+    *,
     over=None,
     outer=query_loss,
     update: optax.GradientTransformation | None = None,

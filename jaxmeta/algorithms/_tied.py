@@ -12,7 +12,7 @@ from jaxmeta.tying import Tying, along_tree, applied, identity, kronecker, soft_
 
 @method
 def tree_maml(
-    learner: Learner, tree, scales=1.0, strength: float = 1.0, over=None, outer=query_loss
+    learner: Learner, tree, scales=1.0, strength: float = 1.0, *, over=None, outer=query_loss
 ) -> Algorithm:
     """Tree-MAML: MAML with an initialisation for every node of a tree, sums of differences along
     the path, and their prior times strength (ours, on Finn, Abbeel and Levine, ICML 2017).
@@ -26,7 +26,7 @@ def tree_maml(
 
 @method
 def msr(
-    learner: Learner, tying: Tying, rate: float = 1.0, over=None, outer=query_loss
+    learner: Learner, tying: Tying, rate: float = 1.0, *, over=None, outer=query_loss
 ) -> Algorithm:
     """MSR: symmetries by reparameterisation, vec W = U v; U is learned across tasks, v within each
     from a learned start with a learned rate for each leaf, which begins at `rate` times the
@@ -41,7 +41,7 @@ def msr(
 
 @method
 def t_net(
-    learner: Learner, where: Where = named("kernel"), over=None, outer=query_loss
+    learner: Learner, where: Where = named("kernel"), *, over=None, outer=query_loss
 ) -> Algorithm:
     """T-Nets, WarpGrad's linear form: the outputs of every layer are warped by a matrix, W = V T;
     the low level moves V from a learned start, in the metric that T, learned across tasks and begun
@@ -66,6 +66,7 @@ def soft_tree_maml(
     scales=1.0,
     strength: float = 1.0,
     temperature: float = 1.0,
+    *,
     over=None,
     outer=query_loss,
 ) -> Algorithm:
