@@ -54,7 +54,7 @@ def problems(tasks: int) -> dict[str, tuple[jm.Algorithm | None, list[Bilevel]]]
     scratch = experiment.from_scratch(
         experiment.Configuration(model="conv1d", width=32, norm="batch", evaluation_ways=6), MOST
     )
-    pooled = jm.maml(descent(RATES[0], 0), over=over, OUTER)
+    pooled = jm.maml(descent(RATES[0], 0), over=over, outer=OUTER)
     return {
         "scratch": (None, [scratch._replace(outer=OUTER)]),
         "pooled": (
@@ -62,11 +62,11 @@ def problems(tasks: int) -> dict[str, tuple[jm.Algorithm | None, list[Bilevel]]]
             [Bilevel(initialisation(), descent(rate, MOST), OUTER) for rate in RATES],
         ),
         "MAML": (
-            jm.maml(descent(0.1, 3), over=over, OUTER),
+            jm.maml(descent(0.1, 3), over=over, outer=OUTER),
             [Bilevel(initialisation(), descent(0.1, MOST), OUTER)],
         ),
         "ProtoNet": (
-            jm.protonet(net(None), 6, over=over, OUTER),
+            jm.protonet(net(None), 6, over=over, outer=OUTER),
             [jm.protonet(net(None), 6, outer=OUTER).bilevel],
         ),
     }

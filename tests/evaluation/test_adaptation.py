@@ -9,7 +9,8 @@ import pytest
 from compilations import counted
 
 import jaxmeta as jm
-from jaxmeta.evaluation import _adaptation, curve, evaluate, interval, paired_difference
+from jaxmeta import _episodes
+from jaxmeta.evaluation import curve, evaluate, interval, paired_difference
 
 
 def _sample(key):
@@ -46,7 +47,7 @@ def test_evaluate_is_the_loop_over_episodes():
 def test_blocks_devices_and_chunks_change_nothing(monkeypatch):
     whole = evaluate(_key, _bilevel, _theta, _sample, 25)
     apart = evaluate(_key, _bilevel, _theta, _sample, 25, over=jm.over_tasks(mesh=jm.task_mesh()))
-    monkeypatch.setattr(_adaptation, "_BLOCK", 200)
+    monkeypatch.setattr(_episodes, "_BLOCK", 200)
     blocks = evaluate(_key, _bilevel, _theta, _sample, 25, over=jm.over_tasks(chunk=2))
     for other in (apart, blocks):
         chex.assert_trees_all_close(whole.values, other.values, rtol=1e-12)
@@ -93,9 +94,9 @@ def test_the_arrays_of_a_sampler_are_arguments():
     sampler = jax.tree_util.Partial(
         lambda data, key: jm.Task(data[0], data[1]), jnp.arange(6.0).reshape(2, 3)
     )
-    settings = {"bilevel": _bilevel, "episodes": 2, "over": _adaptation.default_over, "steps": None}
+    settings = {"bilevel": _bilevel, "episodes": 2, "over": _episodes.default_over, "steps": None}
     text = (
-        jax.jit(functools.partial(_adaptation.outcomes, **settings))
+        jax.jit(functools.partial(_episodes.outcomes, **settings))
         .lower(_key, _theta, sampler)
         .as_text()
     )
