@@ -44,8 +44,11 @@ test-lowest:
 	.lowest/bin/python $(PYTEST) -m 'not slow' $(SHORT)
 
 # What a reader relies on before any test runs: style, and that a type checker knows the public names and README's code.
-guards: .venv/installed
+.venv/guarded: .venv/installed
 	.venv/bin/python -m pip install --quiet --editable '.[guards]'
+	touch $@
+
+guards: .venv/guarded
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	awk '/^```python/ {inside = 1; count++; next} /^```/ {inside = 0} inside && count == 1' README.md > tests/typing/readme.py
