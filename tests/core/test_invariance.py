@@ -11,6 +11,7 @@ import problems
 import pytest
 
 import jaxmeta as jm
+from jaxmeta._registry import resolved
 from jaxmeta.experiment import METHODS
 from jaxmeta.models import Model
 
@@ -196,7 +197,7 @@ def among_others(name, outer):
         classes=8,
         shots=2,
     )
-    bilevel = method.build(normalising, level, None, outer).bilevel
+    bilevel = resolved(method.build)(normalising, level, None, outer).bilevel
     task = problems.one(problems.classified())
     theta = jax.jit(bilevel.init)(KEY, task)
     theta = jax.tree.map(

@@ -400,8 +400,8 @@ def test_labels_that_are_no_class_are_refused_where_a_drawn_task_shows_them(by, 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("leo", "it is jaxmeta.algorithms.leo$"),
-        ("maml_plus_plus", "it is jaxmeta.algorithms.maml_plus_plus$"),
+        ("evaluate", "it is jaxmeta.evaluation.evaluate$"),
+        ("support_vectors", "it is jaxmeta.learner.support_vectors$"),
         ("MAML", "did you mean jaxmeta.maml"),
         ("Tree", "it is jaxmeta.hierarchy.Tree$"),
         ("kronecker", "it is jaxmeta.bias.kronecker or jaxmeta.tying.kronecker$"),
