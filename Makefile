@@ -10,8 +10,9 @@ DEMO_EPISODES ?= 300
 SHORT = tests/core/test_quadratic.py tests/core/test_pytree.py tests/estimator/test_solvers.py tests/training/test_loop.py \
 	tests/data/test_dataset.py tests/models/test_adapters.py tests/cli/test_tying_cli.py
 PYTEST = -m pytest -n auto --dist loadgroup
-LOWEST = import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-	print(*(each.replace(">=", "==") for each in project["dependencies"] + project["optional-dependencies"]["test"]), sep="\n")
+LOWEST = import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; \
+	every = project["dependencies"] + sum((extras[name] for name in ("data", "equinox", "pictures", "tensorboard", "test", "trees")), []); \
+	print(*sorted({each.replace(">=", "==") for each in every if "[" not in each}), sep="\n")
 
 .PHONY: demo test test-short test-lowest guards long clean
 
