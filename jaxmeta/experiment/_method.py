@@ -68,6 +68,6 @@ class Method(NamedTuple):
     sample: Callable | str = "jaxmeta.tasks:episodes"
 
 
-def ours(name: str, **fields) -> Method:
-    """The record of one of our methods, built by the function of its name."""
-    return Method(build=f"{BUILDERS}:{name}", **fields)
+def ours(**records: dict) -> dict[str, Method]:
+    """The records of our methods by name, each built by the function of its name."""
+    return {name: Method(build=f"{BUILDERS}:{name}", **fields) for name, fields in records.items()}

@@ -7,24 +7,21 @@ from jaxmeta.experiment._method import BUILDERS, ours
 _UNROLLED = "through all inner steps"
 _CONTEXT = dict(inner_rate=(1.0, 1.0), inner_steps=2, evaluation_steps=2, extends=False)
 
-ADAPTING = {
-    "maml": ours(
-        "maml",
+ADAPTING = ours(
+    maml=dict(
         learned="initialisation",
         derivative=_UNROLLED,
         paper="Finn et al., ICML 2017",
         ours="Normalisation's scale and offset move in the inner loop, in the authors' code they "
         "do not; their net strides where ours pools.",
     ),
-    "fomaml": ours(
-        "fomaml",
+    fomaml=dict(
         learned="initialisation",
         derivative="first order: inner gradients held constant",
         paper="Finn et al., ICML 2017",
         ours="As for MAML.",
     ),
-    "reptile": ours(
-        "reptile",
+    reptile=dict(
         learned="initialisation",
         derivative="none: towards where learning ends",
         paper="Nichol et al., 2018",
@@ -38,16 +35,14 @@ ADAPTING = {
         outer_rate=1.0,
         optimiser=f"{BUILDERS}:annealed_sgd",
     ),
-    "anil": ours(
-        "anil",
+    anil=dict(
         learned="representation, initialisation of the head",
         derivative=_UNROLLED,
         paper="Raghu et al., ICLR 2020",
         ours="The head has no offset and begins at zero.",
         inner_steps=3,
     ),
-    "boil": ours(
-        "boil",
+    boil=dict(
         learned="initialisation of the body, shared head",
         derivative=_UNROLLED,
         paper="Oh et al., ICLR 2021",
@@ -55,8 +50,7 @@ ADAPTING = {
         evaluation_steps=1,
         extends=False,
     ),
-    "meta_sgd": ours(
-        "meta_sgd",
+    meta_sgd=dict(
         learned="initialisation, a step size for each element",
         derivative=_UNROLLED,
         paper="Li et al., 2017",
@@ -64,16 +58,14 @@ ADAPTING = {
         "0.005 to 0.1.",
         evaluation_steps=1,
     ),
-    "meta_curvature": ours(
-        "meta_curvature",
+    meta_curvature=dict(
         learned="initialisation, Kronecker factors on the gradient",
         derivative=_UNROLLED,
         paper="Park and Oliva, NeurIPS 2019",
         ours="A vector's gradient has a full matrix, in the common port a diagonal one.",
         evaluation_steps=1,
     ),
-    "t_net": ours(
-        "t_net",
+    t_net=dict(
         learned="initialisation, a warp of the outputs of each layer",
         derivative=_UNROLLED,
         paper="Lee and Choi, ICML 2018",
@@ -81,8 +73,7 @@ ADAPTING = {
         "inner loop. WarpGrad's own objective, over the points of all paths, is not what is "
         "descended.",
     ),
-    "cavia": ours(
-        "cavia",
+    cavia=dict(
         learned="all weights; a context that modulates features adapts",
         derivative=_UNROLLED,
         paper="after Zintgraf et al., ICML 2019",
@@ -90,8 +81,7 @@ ADAPTING = {
         "cavia_conv4 is the authors'.",
         **_CONTEXT,
     ),
-    "cavia_conv4": ours(
-        "cavia_conv4",
+    cavia_conv4=dict(
         learned="all weights; a context that modulates the third layer adapts",
         derivative=_UNROLLED,
         paper="Zintgraf et al., ICML 2019",
@@ -100,8 +90,7 @@ ADAPTING = {
         optimiser=f"{BUILDERS}:clipped_by_element",
         **_CONTEXT,
     ),
-    "imaml": ours(
-        "imaml",
+    imaml=dict(
         learned="initialisation, to which adaptation is held",
         derivative="where learning ends, by the implicit function theorem",
         paper="Rajeswaran et al., NeurIPS 2019",
@@ -114,8 +103,7 @@ ADAPTING = {
         outer_rate=5e-3,
         optimiser="jaxmeta.training:outer_adam",
     ),
-    "maml_plus_plus": ours(
-        "maml_plus_plus",
+    maml_plus_plus=dict(
         learned="initialisation, rates and normalisation by step",
         derivative="through all inner steps, each judged at first",
         paper="Antoniou et al., ICLR 2019",
@@ -126,8 +114,7 @@ ADAPTING = {
         evaluation_steps=5,
         optimiser="jaxmeta.training:outer_adam",
     ),
-    "alfa": ours(
-        "alfa",
+    alfa=dict(
         learned="initialisation, a net that sets rates and decays",
         derivative=_UNROLLED,
         paper="Baik et al., NeurIPS 2020",
@@ -135,24 +122,21 @@ ADAPTING = {
         "and has 5.",
         evaluation_steps=1,
     ),
-    "l2f": ours(
-        "l2f",
+    l2f=dict(
         learned="initialisation, a net that says what to forget",
         derivative=_UNROLLED,
         paper="Baik et al., CVPR 2020",
         ours="Normalisation's scale and offset are attenuated and move, theirs are left alone; "
         "theirs may learn rates besides.",
     ),
-    "bootstrapped_maml": ours(
-        "bootstrapped_maml",
+    bootstrapped_maml=dict(
         learned="initialisation",
         derivative="towards where more steps lead, that target held constant",
         paper="Flennerhag et al., ICLR 2022",
         ours="The distance to the target is that of the parameters; that of predictions, which the "
         "paper has too, is an argument.",
     ),
-    "proto_maml": ours(
-        "proto_maml",
+    proto_maml=dict(
         learned="initialisation of the body; the head begins at prototypes",
         derivative=_UNROLLED,
         paper="Triantafillou et al., ICLR 2020",
@@ -160,4 +144,4 @@ ADAPTING = {
         "leave them alone.",
         inner_rate=(0.05, 0.02),
     ),
-}
+)

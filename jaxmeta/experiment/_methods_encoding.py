@@ -7,17 +7,15 @@ from jaxmeta.experiment._method import BUILDERS, ours
 _UNROLLED = "through all inner steps"
 _SOLVED = dict(inner_rate=(0.0, 0.0), inner_steps=0, evaluation_steps=0)
 
-ENCODING = {
-    "protonet": ours(
-        "protonet",
+ENCODING = ours(
+    protonet=dict(
         learned="representation",
         derivative="no inner steps: class means",
         paper="Snell et al., NeurIPS 2017",
         ours="Training has the ways that are judged; the paper has more, on Omniglot 60.",
         **_SOLVED,
     ),
-    "scaled_protonet": ours(
-        "scaled_protonet",
+    scaled_protonet=dict(
         learned="representation, scale of the distances",
         derivative="no inner steps: class means",
         paper="Oreshkin et al., NeurIPS 2018",
@@ -25,16 +23,14 @@ ENCODING = {
         "on the task nor its training on a second problem.",
         **_SOLVED,
     ),
-    "matching_net": ours(
-        "matching_net",
+    matching_net=dict(
         learned="representation",
         derivative="no inner steps: attention over the support",
         paper="Vinyals et al., NeurIPS 2016",
         ours="There are no full context embeddings, and cosines are scaled by 10.",
         **_SOLVED,
     ),
-    "local_matching_net": ours(
-        "local_matching_net",
+    local_matching_net=dict(
         learned="representation of places",
         derivative="no inner steps: places matched with places nearby",
         paper="after Li et al., CVPR 2019",
@@ -43,8 +39,7 @@ ENCODING = {
         image_model="conv_places",
         **_SOLVED,
     ),
-    "relation_net": ours(
-        "relation_net",
+    relation_net=dict(
         learned="representation and comparator",
         derivative="no inner steps: a net compares",
         paper="Sung et al., CVPR 2018",
@@ -52,8 +47,7 @@ ENCODING = {
         "hidden layer on the features, theirs two convolutions on maps.",
         **_SOLVED,
     ),
-    "black_box": ours(
-        "black_box",
+    black_box=dict(
         learned="a transformer that reads the support",
         derivative="no inner steps: in context",
         paper="after Kirsch et al., 2022",
@@ -63,8 +57,7 @@ ENCODING = {
         extends=False,
         **_SOLVED,
     ),
-    "snail": ours(
-        "snail",
+    snail=dict(
         learned="convolutions and attention that read the support",
         derivative="no inner steps: in context",
         paper="Mishra et al., ICLR 2018",
@@ -73,8 +66,7 @@ ENCODING = {
         extends=False,
         **_SOLVED,
     ),
-    "leo": ours(
-        "leo",
+    leo=dict(
         learned="encoder and decoder of the classes' latent codes, a rate for each dimension",
         derivative=_UNROLLED,
         paper="Rusu et al., ICLR 2019",
@@ -85,8 +77,7 @@ ENCODING = {
         inner_steps=10,
         evaluation_steps=10,
     ),
-    "baseline_plus_plus": ours(
-        "baseline_plus_plus",
+    baseline_plus_plus=dict(
         learned="encoder and cosine classifier of all training classes",
         derivative="no inner steps: ordinary learning, fine-tuned in evaluation",
         paper="Chen et al., ICLR 2019",
@@ -97,8 +88,7 @@ ENCODING = {
         evaluation_steps=20,
         sample=f"{BUILDERS}:batches",
     ),
-    "metaoptnet": ours(
-        "metaoptnet",
+    metaoptnet=dict(
         learned="representation, scale of the machine's logits",
         derivative="through the optimum of a support vector machine",
         paper="Lee et al., CVPR 2019",
@@ -106,8 +96,7 @@ ENCODING = {
         "method, to the same optimum.",
         **_SOLVED,
     ),
-    "r2d2": ours(
-        "r2d2",
+    r2d2=dict(
         learned="representation, strength of the ridge",
         derivative="through the closed form of ridge regression",
         paper="Bertinetto et al., ICLR 2019",
@@ -115,4 +104,4 @@ ENCODING = {
         "strength by example, and draws ways and shots in training.",
         **_SOLVED,
     ),
-}
+)
