@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         Result as Result,
         curve as curve,
         evaluate as evaluate,
+        summarised as summarised,
     )
     from jaxmeta.evaluation._calibration import (
         Calibration as Calibration,

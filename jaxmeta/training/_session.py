@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxmeta._random import of_words, words
-from jaxmeta.evaluation import interval
+from jaxmeta.evaluation import summarised
 from jaxmeta.training import _checkpoint
 from jaxmeta.training._progress import Event, Progress
 from jaxmeta.training._source import Source
@@ -148,8 +148,7 @@ def log(session: Session) -> None:
 def validate(session: Session, measure, metric: Metric, episodes: int) -> bool:
     """Measures theta on the validation episodes. Returns whether it is the best so far."""
     began = time.monotonic()
-    outcomes, weight = jax.device_get(measure(session.state.theta))
-    summary = {name: interval(each, weight) for name, each in outcomes.items()}
+    summary = summarised(measure(session.state.theta)).summary
     spent = time.monotonic() - began
     session.seconds += spent
     values = {name: part.mean for name, part in summary.items()}
