@@ -50,7 +50,7 @@ def comparison(encoder: Model, comparator: Model, ways: int) -> Bias:
             "comparator": comparator.init(key_comparator, jnp.concatenate([x, x], axis=1))
         }
 
-    def solve(theta, support: Examples):
+    def start(key, theta, support: Examples):
         sums, counts = class_sums(support, ways)
         return or_infinite(sums, counts[:, None] != 0)
 
@@ -61,7 +61,7 @@ def comparison(encoder: Model, comparator: Model, ways: int) -> Bias:
         )
         return without(comparator.apply(theta["comparator"], pairs).reshape(len(x), ways), absent)
 
-    return _read(encoder, init, lambda key, theta, support: solve(theta, support), logits)
+    return _read(encoder, init, start, logits)
 
 
 def in_context(encoder: Model, reader: Model, ways: int) -> Bias:

@@ -111,9 +111,8 @@ class _Conv4Film(nn.Module):
         check_batch("conv4_film", x, "n h w c", 16)
         _check_context(x, self.size)
         x, context = x[..., : -self.size], x[:, 0, 0, -self.size :]
-        factors = Dense(
-            2 * self.filters, _as_spread, self.dtype, _spread_by(self.size), name="film"
-        )(context)
+        spread = _spread_by(self.size)
+        factors = Dense(2 * self.filters, spread, self.dtype, spread, name="film")(context)
         gamma, beta = jnp.split(factors[:, None, None], 2, axis=-1)
         x = _Modulations(self.filters, self.norm, self.dtype, name="body")(
             x, gamma, beta, reference
@@ -139,10 +138,6 @@ def _spread_by(inputs: int) -> Callable:
     """Uniform within `1 / sqrt(inputs)`, as PyTorch begins linear maps: a gamma of 0 would let
     nothing through."""
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -1, 1) * inputs**-0.5
-
-
-def _as_spread(key, shape, dtype):
-    return _spread_by(shape[0])(key, shape, dtype)
 
 
 def conv4_film(

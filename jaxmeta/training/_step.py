@@ -21,11 +21,9 @@ from jaxmeta.base import Algorithm
 from jaxmeta.training._diagnosis import not_finite
 from jaxmeta.training._state import TrainState
 
-_TOLD = (
-    "stationarity",
-    "residual",
-)  # of implicit estimates: whether learning and the solve got where they should. "error" and
+# Of implicit estimates: whether learning and the solve got where they should. "error" and
 # "converged" take two solves more, in programs that look at them.
+_TOLD = ("stationarity", "residual")
 
 
 class Report(NamedTuple):
