@@ -77,6 +77,20 @@ def test_reptile_is_the_papers():
     )
 
 
+def test_reptile_sees_minibatches_in_training_alone():
+    algorithm, plain = jm.reptile(learner(), 2), jm.reptile(learner())
+    theta, batch = started(plain.bilevel), tasks()
+    seen = plain.bilevel._replace(bias=jm.compose(jm.minibatches(2), jm.initialisation()))
+    found, _ = algorithm.estimator.estimate(KEY, algorithm.bilevel, theta, batch, ())
+    expected, _ = plain.estimator.estimate(KEY, seen, ((), theta), batch, ())
+    whole, _ = plain.estimator.estimate(KEY, plain.bilevel, theta, batch, ())
+    np.testing.assert_array_equal(flat(found.grad), flat(expected.grad[1]))
+    assert np.abs(flat(found.grad) - flat(whole.grad)).max() > 1e-3
+    task = problems.one(batch)
+    judged = [jm.outcome(KEY, each.bilevel, theta, task)[0] for each in (algorithm, plain)]
+    assert judged[0] == judged[1]
+
+
 def test_anil_is_the_papers():
     head = jm.learner.linear(problems.WAYS, optax.sgd(RATE), STEPS)
     algorithm = jm.anil(encoder(), head)
