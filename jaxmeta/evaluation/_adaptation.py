@@ -155,8 +155,8 @@ def curve(
 
 
 def summarised(outcomes) -> Result:
-    """The `Result` of a compiled evaluation's outcomes on the device: name to `[E]`, and the weights
-    of the tasks, `[E]` or None."""
+    """The `Result` of a compiled evaluation's outcomes on the device: name to `[E]`, and the tasks'
+    weights, `[E]` or None."""
     values, weight = jax.device_get(outcomes)
     return Result(values, {name: interval(each, weight) for name, each in values.items()})
 
